@@ -1,0 +1,93 @@
+"""Commands: what users ask. May be refused. Each carries who asks (`by`), and a client-made idempotency `key`.
+
+Frozen values; made by `api.codec` and tests; handled by `core.submit` and `core.control` through `core.step`.
+The same (project, verb, key) with the same payload digest gets the same answer again; with another payload, a conflict.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ffd.core.spec import Spec
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Common head of all commands. `key` "" = not idempotent. `payload_digest` names what was asked."""
+
+    by: str = ""
+    project: str = "default"
+    key: str = ""
+    payload_digest: str = ""
+
+
+class Submit(Command, frozen=True, kw_only=True):
+    """Start a workflow. `spec_digest` = digest of the encoded spec. `params` are already resolved and typed.
+
+    Answer: Accepted."""
+
+    spec: Spec
+    spec_digest: str
+    params: dict[str, Any] = {}
+    priority: int | None = None
+    base_dir: str = ""
+    labels: dict[str, str] = {}
+
+
+class Cancel(Command, frozen=True, kw_only=True):
+    """Final: after the acknowledgement no new attempt of the main DAG starts. `now` also skips finally tasks.
+    Cancelling a cancelled workflow succeeds; one that ended otherwise is a conflict."""
+
+    workflow: int
+    now: bool = False
+
+
+class Suspend(Command, frozen=True, kw_only=True):
+    """Nothing new starts; what runs goes on. Idempotent."""
+
+    workflow: int
+
+
+class Resume(Command, frozen=True, kw_only=True):
+    """Undo Suspend. Idempotent."""
+
+    workflow: int
+
+
+class Retry(Command, frozen=True, kw_only=True):
+    """Re-run what did not succeed of an ended workflow, as new attempts, in the same workflow (a new round).
+
+    `rows` are the workflow's stored rows: the shell reads them, because ended workflows are not in memory."""
+
+    workflow: int
+    rows: Any = None  # model.Rows | None
+
+
+class SetPriority(Command, frozen=True, kw_only=True):
+    """Change a live workflow's priority (0-1000); applies to what is not yet admitted."""
+
+    workflow: int
+    priority: int
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """Answer to Submit; `duplicate` when the idempotency key had been used for the same payload."""
+
+    workflow: int
+    handle: str
+    project: str
+    duplicate: bool = False
+
+
+class Done(msgspec.Struct, frozen=True):
+    """Answer to every other command: the workflow's state after it."""
+
+    workflow: int
+    handle: str
+    state: str
+    duplicate: bool = False
+
+
+Answer = Accepted | Done
+AnyCommand = Submit | Cancel | Suspend | Resume | Retry | SetPriority

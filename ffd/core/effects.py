@@ -1,0 +1,81 @@
+"""Effects: what the shell must do now that the events are durable. An ordered to-do list, each entry idempotent.
+
+Frozen values; made by the EFFECT table of `core.step`; performed by `daemon.launcher` and `daemon.timers`. Performing
+one twice, or after a crash again, has the effect of once: each names its attempt.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ffd.core.model import AttemptId, Place, Timer
+from ffd.core.spec import Resources
+
+
+class Effect(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Common head."""
+
+
+class Launch(Effect, frozen=True, gc=False):
+    """Start the whole gang. Results come back as reports (ReplicaStarted, ReplicaExited, LaunchFailed per rank).
+
+    Exactly one of `script`, `argv`, `function` is set. `env` holds the user's variables, expression bindings and the
+    FFD_* / gang variables the core knows; the shell adds FFD_ADDRESS, FFD_TOKEN, FFD_OUTPUT, FFD_CHECKPOINT_DIR, rank
+    variables and MASTER_ADDR/MASTER_PORT. `places[rank]` says where each replica runs."""
+
+    attempt: AttemptId
+    handle: str  # name.number of the workflow
+    project: str
+    places: tuple[Place, ...]
+    script: str = ""
+    argv: tuple[str, ...] = ()
+    function: str = ""
+    with_: dict[str, Any] = {}
+    env: dict[str, str] = {}
+    files: dict[str, str] = {}
+    workdir: str = ""
+    base_dir: str = ""
+    image: str = ""
+    resources: Resources = Resources()
+    launcher: str = "none"  # none | torchrun | mpi
+    idle_ms: int = 0  # > 0: the runtime reports signs of life
+    checkpoint_path: str = ""
+    restored: dict[str, Any] | None = None  # checkpoint of an earlier attempt
+
+
+class Stop(Effect, frozen=True, gc=False):
+    """Stop every living replica of the attempt: notice and TERM, `grace_ms` later KILL, whole process groups.
+    Replicas that do not exist any more (or never did) are reported as exited again."""
+
+    attempt: AttemptId
+    ranks: int  # how many replicas it has
+    grace_ms: int
+    reason: str  # a CauseKind
+
+
+class SetTimer(Effect, frozen=True, gc=False):
+    """Report TimerFired(timer) at `at_ms`; replaces an earlier setting of the same timer."""
+
+    timer: Timer
+    at_ms: int
+
+
+class ClearTimers(Effect, frozen=True, gc=False):
+    """Timers of this attempt matter no more (attempt.attempt 0 and item -1: those of the whole workflow)."""
+
+    attempt: AttemptId
+
+
+class Forget(Effect, frozen=True, gc=False):
+    """The workflow left memory: drop what the shell keeps for it (progress, barriers, timers)."""
+
+    workflow: int
+
+
+class Again(Effect, frozen=True, gc=False):
+    """The scheduling cycle used up its work budget: send Poke after other inputs had their turn."""
+
+
+AnyEffect = Launch | Stop | SetTimer | ClearTimers | Forget | Again
