@@ -196,3 +196,19 @@ class Rows(msgspec.Struct):
     items: dict[tuple[int, str, int], bytes] = {}
     specs: dict[str, bytes] = {}  # by digest
     meta: dict[str, bytes] = {}  # counters, nodes, idempotency keys: small, by name
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """The searchable columns of one workflow, upserted with its row. `live` False = recovery need not load it.
+    `keep_ms` > 0: how long after `ended_at_ms` retention keeps it, instead of the store-wide policy."""
+
+    workflow: int
+    project: str
+    name: str
+    number: int
+    state: str
+    by: str
+    live: bool
+    accepted_at_ms: int
+    ended_at_ms: int = 0
+    keep_ms: int = 0

@@ -13,7 +13,7 @@ import msgspec
 
 from ffd.core.effects import Launch
 from ffd.core.events import AnyEvent
-from ffd.core.model import AttemptId, Node, Rows
+from ffd.core.model import AttemptId, Listing, Node, Rows
 from ffd.core.reports import AnyReport
 
 # ---------------------------------------------------------------------------------------------------------- store
@@ -41,22 +41,6 @@ class Head(msgspec.Struct, frozen=True):
 
     number: int
     digest: bytes
-
-
-class Listing(msgspec.Struct, frozen=True):
-    """The searchable columns of one workflow, upserted with its row. `live` False = recovery need not load it.
-    `keep_ms` > 0: how long after `ended_at_ms` retention keeps it, instead of the store-wide policy."""
-
-    workflow: int
-    project: str
-    name: str
-    number: int
-    state: str
-    by: str
-    live: bool
-    accepted_at_ms: int
-    ended_at_ms: int = 0
-    keep_ms: int = 0
 
 
 class Batch(msgspec.Struct, frozen=True):
