@@ -1,0 +1,24 @@
+"""The limits that the core itself enforces, as one frozen struct that travels into it as a plain argument.
+
+Full means a visible refusal that names the limit (`field="limits.<name>"`), never silent loss. Never here: limits of the
+shell (inbox, connections, log files): those live in `ffd.settings`, whose `[limits]` group extends this struct.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every value is a positive whole number; the unit ends the name. Defaults are those of a daemon with no settings."""
+
+    live_workflows_count: int = 100_000  # workflows in memory; a submit beyond it is refused
+    live_tasks_count: int = 2_000_000  # tasks and opened items of all live workflows together
+    fanout_items_count: int = 100_000  # items of one task
+    retries_max_count: int = 100  # the most `retry.max` that a document may ask for
+    infrastructure_retries_count: int = 10  # tries per item lost to infrastructure, apart from the user's
+    output_bytes: int = 1 << 20  # all outputs of one attempt, as JSON
+    output_value_bytes: int = 256 << 10  # one output value, as JSON
+    tail_bytes: int = 4 << 10  # last lines of a log that are kept in a cause
+    idempotency_keys_count: int = 100_000  # remembered; the oldest of ended workflows go first
+    cycle_work_count: int = 20_000  # placements one scheduling cycle may try before other inputs have their turn
