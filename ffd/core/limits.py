@@ -1,7 +1,7 @@
 """The limits that the core itself enforces, as one frozen struct that travels into it as a plain argument.
 
-Full means a visible refusal that names the limit (`field="limits.<name>"`), never silent loss. Never here: limits of the
-shell (inbox, connections, log files): those live in `ffd.settings`, whose `[limits]` group extends this struct.
+Full means a visible refusal that names the limit (`field="limits.<name>"`), never silent loss. Never here: limits of
+the shell (inbox, connections, log files): those live in `ffd.settings`, whose `[limits]` group extends this struct.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import msgspec
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every value is a positive whole number; the unit ends the name. Defaults are those of a daemon with no settings."""
+    """Every value is a positive whole number; the unit ends the name. The defaults are those of the product."""
 
     live_workflows_count: int = 100_000  # workflows in memory; a submit beyond it is refused
     live_tasks_count: int = 2_000_000  # tasks and opened items of all live workflows together

@@ -1,0 +1,188 @@
+"""All settings and limits of the daemon, and how they are read from TOML. `config/ffd.toml` shows each, with defaults.
+
+Read once at start by `ffd daemon run` and by an embedded daemon; passed down as arguments; never changed afterwards.
+Never here: settings of the command line (`ffd.cli.address`), environment variables, anything that opens a socket.
+
+Units end the names. A `_ms` value may also be written as a text ("30s", "1h30m", "30d"), a `_bytes` value as one
+("64MiB", "4G"). Unknown keys are refused with the nearest known name, wrong values by name, all of them at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from typing import Any, get_type_hints
+
+import msgspec
+
+from ffd.core.limits import Limits as CoreLimits
+from ffd.errors import Refusal
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Common head of all groups."""
+
+
+class DaemonSettings(Group, frozen=True, kw_only=True):
+    """Where the daemon keeps things, where it listens, what it runs on."""
+
+    state_dir: str = ""  # holds everything that must survive; "" = the user's state directory
+    listen: tuple[str, ...] = ()  # unix:PATH | grpc://HOST:PORT | grpcs://HOST:PORT; empty = the user's runtime socket
+    http: tuple[str, ...] = ()  # http://HOST:PORT | https://HOST:PORT; empty = no HTTP
+    advertise: str = ""  # the address that tasks and other daemons are told; "" = the first of `listen`
+    tls_cert: str = ""  # PEM file, for grpcs:// and https://
+    tls_key: str = ""  # PEM file
+    tokens_file: str = ""  # bearer tokens and who holds them; "" = only the unix socket's own user may call
+    allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")  # names an HTTP client may ask for
+    runtime: str = "local"  # local | virtual
+    store: str = "sqlite"  # sqlite | memory
+    pretend: str = ""  # NODESxGPUS:MODEL, as 16x8:H100: nodes to pretend
+    lease_ttl_ms: int = 10_000  # a leader that did not renew for this long has lost
+    accept_loss: bool = False  # lead although the store lost commits; command line only (--accept-loss)
+
+
+class Limits(CoreLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the core enforces, and what the shell does. It is a core Limits, so it goes to the core as it is."""
+
+    inbox_count: int = 10_000  # commands and reports that wait for the writer; more are refused as `unavailable`
+    batch_count: int = 1_000  # inputs of one step, hence of one commit
+    document_bytes: int = 16 << 20  # one submitted document
+    tasks_per_workflow_count: int = 100_000
+    params_bytes: int = 256 << 10  # all parameters of one workflow, as JSON
+    message_bytes: int = 4 << 20  # one gRPC message or HTTP body; larger documents go by SubmitStream
+    page_count: int = 1_000  # entries of one page of any list
+    connections_count: int = 2_000  # open client connections
+    watchers_count: int = 1_000  # open watch and follow streams
+    watch_backlog_count: int = 10_000  # events that wait for one slow watcher; more become a gap marker
+    launches_count: int = 32  # launches and stops under way at once
+    log_bytes: int = 64 << 20  # kept of each replica's log; the middle is dropped, with a marker
+    request_ms: int = 60_000  # a call that is not a stream and has no deadline of its own
+
+
+class Retention(Group, frozen=True, kw_only=True):
+    """How long ended workflows stay readable. 0 = for ever. A document's `ttl` wins."""
+
+    success_ms: int = 30 * 86_400_000
+    failure_ms: int = 90 * 86_400_000  # failed and cancelled
+
+
+class LocalSettings(Group, frozen=True, kw_only=True):
+    """The runtime `local`: processes of this machine."""
+
+    slot_count: int = 0  # replicas at once on this machine; 0 = from its processors
+    grace_ms: int = 10_000  # between TERM and KILL, where the document says nothing
+
+
+class Telemetry(Group, frozen=True, kw_only=True):
+    """What the daemon says about itself, on stderr."""
+
+    log_level: str = "info"  # debug | info | warning | error
+    loop_lag_ms: int = 50  # a longer standstill of the event loop is logged
+
+
+class Settings(Group, frozen=True, kw_only=True):
+    """Everything. Each attribute is one [table] of the file."""
+
+    daemon: DaemonSettings = DaemonSettings()
+    limits: Limits = Limits()
+    retention: Retention = Retention()
+    local: LocalSettings = LocalSettings()
+    telemetry: Telemetry = Telemetry()
+
+
+COMMAND_LINE_ONLY = frozenset({"daemon.accept_loss"})
+MAY_BE_ZERO = frozenset({"retention.success_ms", "retention.failure_ms", "local.slot_count", "local.grace_ms"})
+CHOICES = {"telemetry.log_level": ("debug", "info", "warning", "error")}
+
+DURATION_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+SIZE_BYTES = {
+    "": 1, "B": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
+    "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40,
+}  # fmt: skip
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhdw]))+")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kKMGT]i?)?B?")
+
+
+def parse_duration_ms(text: str) -> int:
+    """Milliseconds of "1h30m", "90s", "500ms", "30d", or "0". ValueError says what was expected."""
+    if text == "0":
+        return 0
+    if _DURATION.fullmatch(text) is None:
+        raise ValueError(f'expected a duration like "90s", "1h30m" or "30d", got "{text}"')
+    return round(sum(float(number) * DURATION_MS[unit] for number, unit in _DURATION_PART.findall(text)))
+
+
+def parse_size_bytes(text: str) -> int:
+    """Bytes of "512", "64MiB", "64Mi", "4G". ValueError says what was expected."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f'expected a size like "64MiB" or "4G", got "{text}"')
+    return round(float(match[1]) * SIZE_BYTES[match[2] or ""])
+
+
+def load(text: str, filename: str) -> Settings:
+    """Settings of a TOML text over the defaults. Refusal (invalid) lists every fault, one per line, with its name."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise Refusal(f"{filename}: not TOML: {error}", field=filename) from None
+    return build(tables, filename)
+
+
+def build(tables: dict[str, Any], origin: str) -> Settings:
+    """Settings of nested plain data (a parsed file) over the defaults; refusals as in `load`."""
+    faults: list[str] = []
+    groups: dict[str, Any] = {}
+    for group, hint in get_type_hints(Settings).items():
+        values = tables.get(group, {})
+        if isinstance(values, dict):
+            groups[group] = _group(group, hint, values, faults)
+        else:
+            faults.append(f"[{group}]: expected a table, got {_shown(values)}")
+    faults += [f"[{key}]: {_unknown('table', key, groups)}" for key in tables if key not in groups]
+    if faults:
+        raise Refusal("\n".join(f"{origin}: {fault}" for fault in faults), field=origin)
+    return Settings(**groups)
+
+
+def _group(group: str, kind: type[Any], values: dict[str, Any], faults: list[str]) -> Any:
+    hints = get_type_hints(kind)
+    known = {}
+    for key, value in values.items():
+        name = f"{group}.{key}"
+        if key not in hints:
+            faults.append(f"{name}: {_unknown('setting', key, hints)}")
+        elif name in COMMAND_LINE_ONLY:
+            faults.append(f"{name}: only for the command line (--{key.replace('_', '-')}), once and on purpose")
+        else:
+            try:
+                known[key] = _value(name, hints[key], value)
+            except (ValueError, msgspec.ValidationError) as error:
+                faults.append(f"{name}: {error}")
+    return kind(**known)
+
+
+def _value(name: str, kind: Any, value: Any) -> Any:
+    """One value in its type. ValueError or msgspec.ValidationError says what was expected and what was got."""
+    if kind is int and isinstance(value, str):
+        if name.endswith("_ms"):
+            value = parse_duration_ms(value)
+        elif name.endswith("_bytes"):
+            value = parse_size_bytes(value)
+    converted = msgspec.convert(value, kind)
+    if kind is int and converted < (0 if name in MAY_BE_ZERO else 1):
+        raise ValueError(f"expected {'0 or more' if name in MAY_BE_ZERO else '1 or more'}, got {converted}")
+    if name in CHOICES and converted not in CHOICES[name]:
+        raise ValueError(f"expected one of {', '.join(CHOICES[name])}, got {_shown(converted)}")
+    return converted
+
+
+def _unknown(what: str, key: str, known: Any) -> str:
+    near = difflib.get_close_matches(key, list(known), n=1)
+    return f"unknown {what}" + (f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}")
+
+
+def _shown(value: Any) -> str:
+    return msgspec.json.encode(value).decode() if isinstance(value, str | int | float | bool | list) else str(value)
