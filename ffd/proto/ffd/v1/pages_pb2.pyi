@@ -1,0 +1,370 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class AttemptId(_message.Message):
+    __slots__ = ("workflow", "task", "item", "attempt")
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    ITEM_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    workflow: int
+    task: str
+    item: int
+    attempt: int
+    def __init__(self, workflow: _Optional[int] = ..., task: _Optional[str] = ..., item: _Optional[int] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class Cause(_message.Message):
+    __slots__ = ("kind", "message", "rank", "exit_code", "signal", "tail", "task", "item", "attempt", "node")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    TAIL_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    ITEM_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    message: str
+    rank: int
+    exit_code: int
+    signal: int
+    tail: str
+    task: str
+    item: int
+    attempt: int
+    node: str
+    def __init__(self, kind: _Optional[str] = ..., message: _Optional[str] = ..., rank: _Optional[int] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., tail: _Optional[str] = ..., task: _Optional[str] = ..., item: _Optional[int] = ..., attempt: _Optional[int] = ..., node: _Optional[str] = ...) -> None: ...
+
+class WorkflowPage(_message.Message):
+    __slots__ = ("id", "handle", "name", "project", "state", "verdict", "priority", "by", "round", "description", "labels", "params_json", "task_count", "counts", "accepted_at_ms", "started_at_ms", "ended_at_ms", "cause", "number")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class CountsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    PARAMS_JSON_FIELD_NUMBER: _ClassVar[int]
+    TASK_COUNT_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    ENDED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    handle: str
+    name: str
+    project: str
+    state: str
+    verdict: str
+    priority: int
+    by: str
+    round: int
+    description: str
+    labels: _containers.ScalarMap[str, str]
+    params_json: bytes
+    task_count: int
+    counts: _containers.ScalarMap[str, int]
+    accepted_at_ms: int
+    started_at_ms: int
+    ended_at_ms: int
+    cause: Cause
+    number: int
+    def __init__(self, id: _Optional[int] = ..., handle: _Optional[str] = ..., name: _Optional[str] = ..., project: _Optional[str] = ..., state: _Optional[str] = ..., verdict: _Optional[str] = ..., priority: _Optional[int] = ..., by: _Optional[str] = ..., round: _Optional[int] = ..., description: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., params_json: _Optional[bytes] = ..., task_count: _Optional[int] = ..., counts: _Optional[_Mapping[str, int]] = ..., accepted_at_ms: _Optional[int] = ..., started_at_ms: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., cause: _Optional[_Union[Cause, _Mapping]] = ..., number: _Optional[int] = ...) -> None: ...
+
+class TaskPage(_message.Message):
+    __slots__ = ("workflow", "name", "state", "finally_", "item_count", "fanout", "counts", "needs", "replicas", "attempt", "nodes", "reason", "outputs_json", "opened_at_ms", "started_at_ms", "ended_at_ms", "cause")
+    class CountsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    FINALLY__FIELD_NUMBER: _ClassVar[int]
+    ITEM_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FANOUT_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    NEEDS_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_JSON_FIELD_NUMBER: _ClassVar[int]
+    OPENED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    ENDED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    workflow: str
+    name: str
+    state: str
+    finally_: bool
+    item_count: int
+    fanout: bool
+    counts: _containers.ScalarMap[str, int]
+    needs: _containers.RepeatedScalarFieldContainer[str]
+    replicas: int
+    attempt: int
+    nodes: _containers.RepeatedScalarFieldContainer[str]
+    reason: str
+    outputs_json: bytes
+    opened_at_ms: int
+    started_at_ms: int
+    ended_at_ms: int
+    cause: Cause
+    def __init__(self, workflow: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[str] = ..., finally_: bool = ..., item_count: _Optional[int] = ..., fanout: bool = ..., counts: _Optional[_Mapping[str, int]] = ..., needs: _Optional[_Iterable[str]] = ..., replicas: _Optional[int] = ..., attempt: _Optional[int] = ..., nodes: _Optional[_Iterable[str]] = ..., reason: _Optional[str] = ..., outputs_json: _Optional[bytes] = ..., opened_at_ms: _Optional[int] = ..., started_at_ms: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., cause: _Optional[_Union[Cause, _Mapping]] = ...) -> None: ...
+
+class ItemPage(_message.Message):
+    __slots__ = ("workflow", "task", "item", "state", "attempt", "user_failures", "infra_failures", "nodes", "since_at_ms", "retry_at_ms", "outputs_json", "progress_json", "cause")
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    ITEM_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    USER_FAILURES_FIELD_NUMBER: _ClassVar[int]
+    INFRA_FAILURES_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    SINCE_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_JSON_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_JSON_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    workflow: str
+    task: str
+    item: int
+    state: str
+    attempt: int
+    user_failures: int
+    infra_failures: int
+    nodes: _containers.RepeatedScalarFieldContainer[str]
+    since_at_ms: int
+    retry_at_ms: int
+    outputs_json: bytes
+    progress_json: bytes
+    cause: Cause
+    def __init__(self, workflow: _Optional[str] = ..., task: _Optional[str] = ..., item: _Optional[int] = ..., state: _Optional[str] = ..., attempt: _Optional[int] = ..., user_failures: _Optional[int] = ..., infra_failures: _Optional[int] = ..., nodes: _Optional[_Iterable[str]] = ..., since_at_ms: _Optional[int] = ..., retry_at_ms: _Optional[int] = ..., outputs_json: _Optional[bytes] = ..., progress_json: _Optional[bytes] = ..., cause: _Optional[_Union[Cause, _Mapping]] = ...) -> None: ...
+
+class NodePage(_message.Message):
+    __slots__ = ("name", "gpu_type", "gpu_count", "gpu_used_count", "cpu_millis", "cpu_used_millis", "memory_bytes", "memory_used_bytes", "slot_count", "slot_used_count", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    GPU_TYPE_FIELD_NUMBER: _ClassVar[int]
+    GPU_COUNT_FIELD_NUMBER: _ClassVar[int]
+    GPU_USED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    CPU_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    CPU_USED_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_USED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SLOT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SLOT_USED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    gpu_type: str
+    gpu_count: int
+    gpu_used_count: int
+    cpu_millis: int
+    cpu_used_millis: int
+    memory_bytes: int
+    memory_used_bytes: int
+    slot_count: int
+    slot_used_count: int
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, name: _Optional[str] = ..., gpu_type: _Optional[str] = ..., gpu_count: _Optional[int] = ..., gpu_used_count: _Optional[int] = ..., cpu_millis: _Optional[int] = ..., cpu_used_millis: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., memory_used_bytes: _Optional[int] = ..., slot_count: _Optional[int] = ..., slot_used_count: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class Check(_message.Message):
+    __slots__ = ("name", "verdict", "detail")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    verdict: str
+    detail: str
+    def __init__(self, name: _Optional[str] = ..., verdict: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class Explain(_message.Message):
+    __slots__ = ("subject", "state", "headline", "checks", "position", "hints", "cause", "tail")
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    HEADLINE_FIELD_NUMBER: _ClassVar[int]
+    CHECKS_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    HINTS_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    TAIL_FIELD_NUMBER: _ClassVar[int]
+    subject: str
+    state: str
+    headline: str
+    checks: _containers.RepeatedCompositeFieldContainer[Check]
+    position: int
+    hints: _containers.RepeatedScalarFieldContainer[str]
+    cause: Cause
+    tail: str
+    def __init__(self, subject: _Optional[str] = ..., state: _Optional[str] = ..., headline: _Optional[str] = ..., checks: _Optional[_Iterable[_Union[Check, _Mapping]]] = ..., position: _Optional[int] = ..., hints: _Optional[_Iterable[str]] = ..., cause: _Optional[_Union[Cause, _Mapping]] = ..., tail: _Optional[str] = ...) -> None: ...
+
+class QueuePage(_message.Message):
+    __slots__ = ("position", "project", "gang", "waiting_count", "head", "reason")
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    GANG_FIELD_NUMBER: _ClassVar[int]
+    WAITING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    position: int
+    project: str
+    gang: str
+    waiting_count: int
+    head: str
+    reason: str
+    def __init__(self, position: _Optional[int] = ..., project: _Optional[str] = ..., gang: _Optional[str] = ..., waiting_count: _Optional[int] = ..., head: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class EventPage(_message.Message):
+    __slots__ = ("number", "index", "at_ms", "kind", "workflow", "handle", "task", "item", "attempt", "text", "data_json")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    ITEM_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    DATA_JSON_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    index: int
+    at_ms: int
+    kind: str
+    workflow: int
+    handle: str
+    task: str
+    item: int
+    attempt: int
+    text: str
+    data_json: bytes
+    def __init__(self, number: _Optional[int] = ..., index: _Optional[int] = ..., at_ms: _Optional[int] = ..., kind: _Optional[str] = ..., workflow: _Optional[int] = ..., handle: _Optional[str] = ..., task: _Optional[str] = ..., item: _Optional[int] = ..., attempt: _Optional[int] = ..., text: _Optional[str] = ..., data_json: _Optional[bytes] = ...) -> None: ...
+
+class DaemonPage(_message.Message):
+    __slots__ = ("version", "role", "epoch", "leader_address", "runtime", "store", "pid", "started_at_ms", "commit_number", "workflow_count", "ready_count", "running_count", "degraded")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LEADER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    RUNTIME_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_COUNT_FIELD_NUMBER: _ClassVar[int]
+    READY_COUNT_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    DEGRADED_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    role: str
+    epoch: int
+    leader_address: str
+    runtime: str
+    store: str
+    pid: int
+    started_at_ms: int
+    commit_number: int
+    workflow_count: int
+    ready_count: int
+    running_count: int
+    degraded: str
+    def __init__(self, version: _Optional[str] = ..., role: _Optional[str] = ..., epoch: _Optional[int] = ..., leader_address: _Optional[str] = ..., runtime: _Optional[str] = ..., store: _Optional[str] = ..., pid: _Optional[int] = ..., started_at_ms: _Optional[int] = ..., commit_number: _Optional[int] = ..., workflow_count: _Optional[int] = ..., ready_count: _Optional[int] = ..., running_count: _Optional[int] = ..., degraded: _Optional[str] = ...) -> None: ...
+
+class WatchPage(_message.Message):
+    __slots__ = ("token", "events", "gap")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    GAP_FIELD_NUMBER: _ClassVar[int]
+    token: str
+    events: _containers.RepeatedCompositeFieldContainer[EventPage]
+    gap: bool
+    def __init__(self, token: _Optional[str] = ..., events: _Optional[_Iterable[_Union[EventPage, _Mapping]]] = ..., gap: bool = ...) -> None: ...
+
+class TaskInputs(_message.Message):
+    __slots__ = ("workflow", "handle", "project", "params_json", "outputs_json", "binding_json", "checkpoint_json")
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    PARAMS_JSON_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_JSON_FIELD_NUMBER: _ClassVar[int]
+    BINDING_JSON_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_JSON_FIELD_NUMBER: _ClassVar[int]
+    workflow: int
+    handle: str
+    project: str
+    params_json: bytes
+    outputs_json: bytes
+    binding_json: bytes
+    checkpoint_json: bytes
+    def __init__(self, workflow: _Optional[int] = ..., handle: _Optional[str] = ..., project: _Optional[str] = ..., params_json: _Optional[bytes] = ..., outputs_json: _Optional[bytes] = ..., binding_json: _Optional[bytes] = ..., checkpoint_json: _Optional[bytes] = ...) -> None: ...
+
+class BarrierState(_message.Message):
+    __slots__ = ("arrived_count", "replicas", "released")
+    ARRIVED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    RELEASED_FIELD_NUMBER: _ClassVar[int]
+    arrived_count: int
+    replicas: int
+    released: bool
+    def __init__(self, arrived_count: _Optional[int] = ..., replicas: _Optional[int] = ..., released: bool = ...) -> None: ...
+
+class Accepted(_message.Message):
+    __slots__ = ("workflow", "handle", "project", "duplicate")
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATE_FIELD_NUMBER: _ClassVar[int]
+    workflow: int
+    handle: str
+    project: str
+    duplicate: bool
+    def __init__(self, workflow: _Optional[int] = ..., handle: _Optional[str] = ..., project: _Optional[str] = ..., duplicate: bool = ...) -> None: ...
+
+class Done(_message.Message):
+    __slots__ = ("workflow", "handle", "state", "duplicate")
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATE_FIELD_NUMBER: _ClassVar[int]
+    workflow: int
+    handle: str
+    state: str
+    duplicate: bool
+    def __init__(self, workflow: _Optional[int] = ..., handle: _Optional[str] = ..., state: _Optional[str] = ..., duplicate: bool = ...) -> None: ...
