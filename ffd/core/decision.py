@@ -15,8 +15,8 @@ from ffd.errors import FfdError
 
 
 class Decision(msgspec.Struct):
-    """`events`, `rows` and `listings` go into one commit. Only when that is durable: perform `effects` in order and give
-    `answers`: (index of the input, answer | refusal | None). None answers a report of the SDK that was accepted.
+    """`events`, `rows` and `listings` go into one commit. Only when that is durable: perform `effects` in order and
+    give `answers`: (index of the input, answer | refusal | None). None answers a report of the SDK that was accepted.
 
     Empty events mean nothing to commit; effects and answers may still be there (a refusal, a repeated key, Again)."""
 

@@ -43,6 +43,7 @@ class Launch(Effect, frozen=True, gc=False):
     idle_ms: int = 0  # > 0: the runtime reports signs of life
     checkpoint_path: str = ""
     restored: dict[str, Any] | None = None  # checkpoint of an earlier attempt
+    report_only: bool = False  # it ran before a restart: start nothing, report each replica as it is (lost: node-lost)
 
 
 class Stop(Effect, frozen=True, gc=False):
@@ -53,6 +54,12 @@ class Stop(Effect, frozen=True, gc=False):
     ranks: int  # how many replicas it has
     grace_ms: int
     reason: str  # a CauseKind
+
+
+class Settled(Effect, frozen=True, gc=False):
+    """The end of this attempt is durable (or it never mattered): the runtime may forget its replicas."""
+
+    attempt: AttemptId
 
 
 class SetTimer(Effect, frozen=True, gc=False):
@@ -78,4 +85,4 @@ class Again(Effect, frozen=True, gc=False):
     """The scheduling cycle used up its work budget: send Poke after other inputs had their turn."""
 
 
-AnyEffect = Launch | Stop | SetTimer | ClearTimers | Forget | Again
+AnyEffect = Launch | Stop | Settled | SetTimer | ClearTimers | Forget | Again

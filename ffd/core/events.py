@@ -165,7 +165,7 @@ class AttemptRunning(Event, frozen=True, gc=False):
 
 
 class ReplicaEnded(Event, frozen=True, gc=False):
-    """One replica of a gang is gone, others may live. `exit_code` is 128+n for signal n, -1 when unknown or never run."""
+    """One replica of a gang is gone, others may live. `exit_code`: 128+n for signal n, -1 when unknown or never run."""
 
     attempt: AttemptId
     rank: int

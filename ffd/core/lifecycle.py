@@ -8,12 +8,13 @@ Terminal states have no way out but a user's retry (`WorkflowReopened`), which o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar, cast
+from typing import TypeVar
 
-Table = Mapping[tuple[str, str], str]
+from ffd.core.model import ItemState, TaskState, WorkflowState
+
 S = TypeVar("S", bound=str)
 
-WORKFLOW: Table = {
+WORKFLOW: Mapping[tuple[str, str], WorkflowState] = {
     ("accepted", "WorkflowStarted"): "running",
     ("accepted", "WorkflowSuspended"): "suspended",
     ("running", "WorkflowSuspended"): "suspended",
@@ -31,7 +32,7 @@ WORKFLOW: Table = {
     ("cancelled", "WorkflowReopened"): "running",
 }
 
-TASK: Table = {
+TASK: Mapping[tuple[str, str], TaskState] = {
     ("waiting", "TaskOpened"): "open",
     ("waiting", "TaskEnded.failed"): "failed",
     ("waiting", "TaskEnded.skipped"): "skipped",
@@ -47,7 +48,7 @@ TASK: Table = {
     ("cancelled", "WorkflowReopened.open"): "open",
 }
 
-ITEM: Table = {
+ITEM: Mapping[tuple[str, str], ItemState] = {
     ("ready", "ItemAdmitted"): "admitted",
     ("ready", "ItemEnded.failed"): "failed",  # its queue timeout
     ("ready", "ItemEnded.cancelled"): "cancelled",
@@ -75,9 +76,9 @@ class IllegalTransition(AssertionError):
     """Our bug: a stage decided an event that the object's state does not allow. Carries the object's story."""
 
 
-def advance(table: Table, state: S, trigger: str, who: str) -> S:
+def advance(table: Mapping[tuple[str, str], S], state: S, trigger: str, who: str) -> S:
     """The state after `trigger`; raises IllegalTransition naming `who`, the state and the trigger."""
     after = table.get((state, trigger))
     if after is None:
         raise IllegalTransition(f"{who} is {state}: {trigger} is not in its lifecycle")
-    return cast(S, after)
+    return after

@@ -10,7 +10,7 @@ Instants are milliseconds since the Unix epoch (`_at_ms`), for people only: they
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -26,10 +26,16 @@ CauseKind = Literal[
     # infrastructure: counted apart
     "node-lost", "preempted", "evicted", "gpu-error", "image-pull", "launch",
     # decided by ffd
-    "cancelled", "fail-fast", "queue-timeout", "expression", "task", "workflow-timeout",
+    "cancelled", "fail-fast", "leader-done", "queue-timeout", "expression", "need", "workflow-timeout",
 ]  # fmt: skip
 
-INFRASTRUCTURE_CAUSES: frozenset[str] = frozenset({"node-lost", "preempted", "evicted", "gpu-error", "image-pull", "launch"})
+INFRASTRUCTURE_CAUSES: frozenset[str] = frozenset(
+    {"node-lost", "preempted", "evicted", "gpu-error", "image-pull", "launch"}
+)
+CAUSE_KINDS: frozenset[str] = frozenset(get_args(CauseKind))
+DOOMED_CAUSES: frozenset[str] = frozenset(
+    {"cancelled", "fail-fast"}
+)  # an attempt stopped for these counts as cancelled
 TERMINAL: frozenset[str] = frozenset({"succeeded", "failed", "skipped", "cancelled"})
 HOLDS_RESERVATION: frozenset[str] = frozenset({"admitted", "launching", "running", "stopping"})
 
@@ -81,7 +87,7 @@ class Place(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Node(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One machine of the inventory, as its runtime reports it. `slot_count` bounds replicas on it (as pods per node)."""
+    """One machine of the inventory, as its runtime reports it. `slot_count` bounds replicas on it (pods per node)."""
 
     name: str
     gpu_type: str = ""
@@ -174,7 +180,7 @@ class Workflow(msgspec.Struct, omit_defaults=True, gc=False):
 
 # ------------------------------------------------------------------------------------------------------------ timers
 
-TimerKind = Literal["run", "queue", "start", "idle", "backoff", "workflow"]
+TimerKind = Literal["run", "queue", "wait", "start", "idle", "backoff", "workflow"]
 
 
 class Timer(msgspec.Struct, frozen=True, array_like=True, gc=False, order=True):

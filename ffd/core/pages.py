@@ -130,7 +130,7 @@ class QueuePage(Page, frozen=True, kw_only=True):
 
 
 class EventPage(Page, frozen=True, kw_only=True):
-    """One event of the story. (`number`, `index`) is its position: unique, ordered; all events of a number are atomic."""
+    """One event of the story. (`number`, `index`) is its position: unique, ordered; events of a number are atomic."""
 
     number: int
     index: int

@@ -1,7 +1,7 @@
 """Reports: facts observed by runtimes, watchers, timers and the task SDK. Never refused with an error that kills the
 sender; may be stale, late, duplicated or reordered: `core.observe` is the only place that sorts that out.
 
-Frozen values; made by plugins, `daemon.timers`, `api`; handled through `core.step`. `at_ms` is when the reporter saw it.
+Frozen values; made by plugins, `daemon.timers`, `api`; handled through `core.step`. `at_ms`: when the reporter saw it.
 """
 
 from __future__ import annotations

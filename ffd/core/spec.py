@@ -134,7 +134,8 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     bindings: dict[str, str] = {}
     argv: tuple[Text, ...] = ()
     function: str = ""
-    with_: dict[str, Any] = {}  # plain JSON values; a text with `${{ }}` stands as {"$cel": [part, ...]} (Template.parts)
+    # `with_`: plain JSON values; a text with `${{ }}` stands as {"$cel": [part, ...]} (Template.parts)
+    with_: dict[str, Any] = {}
     image: str = ""
     env: dict[str, Text] = {}
     files: dict[str, Text] = {}  # relative path -> content

@@ -1,0 +1,78 @@
+"""Indexes over one Spec, made once per document and shared by all its workflows. Read-only.
+
+Used by state, the stages and views. Never here: anything about a particular workflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+
+from ffd.core.expr import Expect, Program, Scope, compile_expr
+from ffd.core.spec import Need, Spec, Task
+
+
+class Dag:
+    """`tasks` maps every task (main and finally) by name; `order` numbers them in document order, finally tasks last.
+
+    `children[name]` are (child, need) edges; finally tasks have edges only among themselves. `request[name]` is the
+    task's equivalence class: tasks with equal requests fit, or do not fit, alike.
+    """
+
+    __slots__ = (
+        "_programs",
+        "_scope",
+        "children",
+        "finally_names",
+        "main_names",
+        "names",
+        "order",
+        "request",
+        "spec",
+        "tasks",
+    )
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.tasks: dict[str, Task] = {t.name: t for t in (*spec.tasks, *spec.finally_tasks)}
+        self.names: tuple[str, ...] = tuple(self.tasks)
+        self.main_names: tuple[str, ...] = self.names[: len(spec.tasks)]
+        self.finally_names: tuple[str, ...] = self.names[len(spec.tasks) :]
+        self.order: dict[str, int] = {name: i for i, name in enumerate(self.names)}
+        self.children: dict[str, tuple[tuple[str, Need], ...]] = self._children()
+        self.request: dict[str, Hashable] = {name: (t.resources, t.gang) for name, t in self.tasks.items()}
+        self._scope: Scope | None = None
+        self._programs: dict[tuple[str, str, bool, Expect], Program] = {}
+
+    def program(self, task: Task, source: str, *, once: bool, expect: Expect) -> Program:
+        """The compiled expression, kept for as long as the document is. `once`: as `when` and `foreach` are seen."""
+        key = (task.name, source, once, expect)
+        found = self._programs.get(key)
+        if found is None:
+            self._scope = self._scope or Scope.of_spec(self.spec)
+            is_final = self.order[task.name] >= len(self.main_names)
+            base = self._scope
+            scope = base.for_task_once(is_final=is_final) if once else base.for_task(task, is_final=is_final)
+            found = self._programs[key] = compile_expr(source, scope, expect=expect)
+        return found
+
+    def _children(self) -> dict[str, tuple[tuple[str, Need], ...]]:
+        edges: dict[str, list[tuple[str, Need]]] = {}
+        for task in self.tasks.values():
+            for need in task.needs:
+                edges.setdefault(need.task, []).append((task.name, need))
+        return {name: tuple(found) for name, found in edges.items()}
+
+    def handled(self, name: str) -> bool:
+        """True when a failure of this task is somebody's business: a `failed` or `done` need (semantics rule 2)."""
+        return any(need.outcome != "success" for _, need in self.children.get(name, ()))
+
+    def roots(self, names: tuple[str, ...]) -> Iterator[str]:
+        """Those of `names` that need nothing, in document order."""
+        return (name for name in names if not self.tasks[name].needs)
+
+
+def is_met(need: Need, state: str) -> bool:
+    """Does a settled parent in `state` satisfy the need? (semantics rules 1 and 2: skipped is success for nobody)."""
+    if need.outcome == "done":
+        return True
+    return state == ("succeeded" if need.outcome == "success" else "failed")

@@ -1,0 +1,221 @@
+"""Finish: what follows from what happened. Retry or settle an item; settle its task; open, skip or fail its children;
+end the workflow. Reactions only: called by `core.step` for events, never for inputs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from ffd.core import events as ev
+from ffd.core.dag import is_met
+from ffd.core.expr import ExprError
+from ffd.core.memory import LiveWorkflow
+from ffd.core.model import INFRASTRUCTURE_CAUSES, TERMINAL, AttemptId, Cause, Item
+from ffd.core.spec import Retry, Task
+from ffd.core.values import fan_out, is_true
+from ffd.core.work import Work
+
+
+def start_workflow(work: Work, event: ev.WorkflowStarted) -> None:
+    """Open what needs nothing."""
+    live = work.state.workflows[event.workflow]
+    for name in live.dag.roots(live.dag.main_names):
+        open_task(work, live, name)
+
+
+def reopen_workflow(work: Work, event: ev.WorkflowReopened) -> None:
+    """A new round: open what needs nothing that is still to come."""
+    live = work.state.workflows[event.workflow]
+    for name in live.dag.main_names:
+        if live.tasks[name].row.state == "waiting":
+            _judge(work, live, name)
+    _end_if_settled(work, live)
+
+
+def open_task(work: Work, live: LiveWorkflow, name: str) -> None:
+    """Its needs are settled as asked: evaluate `when` and the fan-out, once; the results are in the events."""
+    workflow, spec = live.row.id, live.dag.tasks[name]
+    try:
+        if spec.when and not is_true(live, spec):
+            cause = Cause("expression", f"when is false: {spec.when}")
+            work.emit(ev.TaskEnded(workflow, name, "skipped", cause))
+            return
+        foreach, item_count = fan_out(live, spec, work.state.limits.fanout_items_count)
+    except ExprError as error:
+        work.emit(ev.TaskEnded(workflow, name, "failed", Cause("expression", str(error), task=name)))
+        return
+    work.emit(ev.TaskOpened(workflow, name, item_count, foreach))
+    if item_count == 0:
+        work.emit(ev.TaskEnded(workflow, name, "succeeded", None))
+
+
+# ---------------------------------------------------------------------------------------------------- items
+
+
+def attempt_ended(work: Work, event: ev.AttemptEnded) -> None:
+    """Nothing of the attempt lives any more: its item succeeds, fails, is cancelled, or will be tried again."""
+    attempt, cause = event.attempt, event.cause
+    if event.outcome != "failed" or cause is None:
+        work.emit(ev.ItemEnded(attempt, event.outcome, cause))
+        return
+    found = work.state.find(attempt)
+    assert found is not None
+    live, _, item = found
+    spec = live.dag.tasks[attempt.task]
+    if live.row.verdict and not live.is_finally(attempt.task):
+        work.emit(ev.ItemEnded(attempt, "failed", cause))
+    elif _will_retry(spec.retry, item, cause, work.state.limits.infrastructure_retries_count):
+        infra = cause.kind in INFRASTRUCTURE_CAUSES
+        failures = (item.infra_failures if infra else item.user_failures) + 1
+        delay_ms = backoff_ms(spec.retry, failures, attempt)
+        work.emit(ev.ItemBackedOff(attempt, work.now_ms + delay_ms, infra))
+    else:
+        work.emit(ev.ItemEnded(attempt, "failed", cause))
+
+
+def _will_retry(retry: Retry, item: Item, cause: Cause, infra_bound: int) -> bool:
+    """Infrastructure failures have a budget of their own; both kinds respect the declared causes."""
+    if cause.kind == "input" or cause.kind == "expression":
+        return False  # the same expression over the same stored values fails again
+    named = cause.kind in retry.causes or str(cause.exit_code) in retry.causes
+    if retry.causes and not named:
+        return False
+    if cause.kind in INFRASTRUCTURE_CAUSES:
+        return item.infra_failures < infra_bound
+    return item.user_failures < retry.max_count
+
+
+def backoff_ms(retry: Retry, failures: int, attempt: AttemptId) -> int:
+    """Exponential backoff with jitter. The jitter is a hash of the attempt's name: spread like chance, yet the same in
+    every replay."""
+    delay = min(retry.backoff_ms * retry.factor ** (failures - 1), retry.max_backoff_ms)
+    digest = hashlib.blake2b(attempt.label().encode(), digest_size=4).digest()
+    chance = int.from_bytes(digest, "big") / 0xFFFFFFFF  # 0..1
+    return max(0, round(delay * (1 + retry.jitter * (2 * chance - 1))))
+
+
+def item_ended(work: Work, event: ev.ItemEnded) -> None:
+    """Fail fast on the first failure nobody handles; settle the task with its last item."""
+    attempt = event.attempt
+    live = work.state.workflows[attempt.workflow]
+    task = live.tasks[attempt.task]
+    if event.state == "failed" and not live.is_finally(attempt.task):
+        _fail_fast(work, live, attempt.task, event.cause, attempt)
+    if task.left == 0 and task.row.state == "open":
+        state = "failed" if task.failed else "cancelled" if task.cancelled else "succeeded"
+        cause = event.cause if event.state == state else None
+        if state == "failed" and cause is None:
+            cause = next((item.cause for item in task.items if item.state == "failed"), None)
+        work.emit(ev.TaskEnded(attempt.workflow, attempt.task, state, cause))  # type: ignore[arg-type]
+
+
+def _fail_fast(work: Work, live: LiveWorkflow, task: str, cause: Cause | None, attempt: AttemptId | None) -> None:
+    row = live.row
+    if row.verdict or not live.dag.spec.fail_fast or live.dag.handled(task):
+        return
+    work.emit(ev.WorkflowDoomed(row.id, "failed", False, _told_of(task, cause, attempt), ""))
+
+
+def _told_of(task: str, cause: Cause | None, attempt: AttemptId | None) -> Cause:
+    """The same cause, as told of the workflow: with the task, item and attempt it came from."""
+    cause = cause or Cause("error")
+    return Cause(
+        cause.kind, cause.message, cause.rank, cause.exit_code, cause.signal, cause.tail, task,
+        attempt.item if attempt else cause.item, attempt.attempt if attempt else cause.attempt, cause.node,
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------ tasks and workflows
+
+
+def task_ended(work: Work, event: ev.TaskEnded) -> None:
+    """Open or skip the children; end the workflow with its last task."""
+    live = work.state.workflows[event.workflow]
+    if event.state == "failed" and not live.is_finally(event.task):
+        _fail_fast(work, live, event.task, event.cause, None)
+    for child, _ in live.dag.children.get(event.task, ()):
+        if live.tasks[child].row.state == "waiting":
+            _judge(work, live, child)
+    _end_if_settled(work, live)
+
+
+def _judge(work: Work, live: LiveWorkflow, name: str) -> None:
+    """A waiting task: open it when every need is met, skip it when one can no longer be (semantics rule 1)."""
+    is_finally = live.is_finally(name)
+    if (live.row.verdict and not is_finally) or (is_finally and not live.row.finalizing):
+        return
+    for need in live.dag.tasks[name].needs:
+        state = live.tasks[need.task].row.state
+        if state in TERMINAL and not is_met(need, state):
+            cause = Cause("need", f"{need.task} {state}, {need.outcome} was needed", task=need.task)
+            work.emit(ev.TaskEnded(live.row.id, name, "skipped", cause))
+            return
+    if live.tasks[name].unmet == 0:
+        open_task(work, live, name)
+
+
+def doom(work: Work, event: ev.WorkflowDoomed) -> None:
+    """Nothing of the main DAG starts any more, and what runs is stopped; with `skip_finally` finally tasks likewise."""
+    live = work.state.workflows[event.workflow]
+    names = live.dag.names if event.skip_finally else live.dag.main_names
+    kind = "cancelled" if event.verdict == "cancelled" else "fail-fast"
+    cause = Cause(kind, event.cause.message, task=event.cause.task)  # type: ignore[arg-type]
+    for name in names:
+        task = live.tasks[name]
+        if task.row.state == "waiting":
+            work.emit(ev.TaskEnded(event.workflow, name, "cancelled", cause))
+        elif task.row.state == "open":
+            for number, item in enumerate(task.items):
+                _stop_item(
+                    work, AttemptId(event.workflow, name, number, item.number), item, cause, live.dag.tasks[name]
+                )
+    _end_if_settled(work, live)
+
+
+def _stop_item(work: Work, attempt: AttemptId, item: Item, cause: Cause, spec: Task) -> None:
+    if item.state in ("ready", "backoff"):
+        work.emit(ev.ItemEnded(attempt, "cancelled", cause))
+    elif item.state in ("launching", "running"):
+        work.emit(ev.AttemptStopping(attempt, cause, work.stop_grace_ms(spec)))
+
+
+def _end_if_settled(work: Work, live: LiveWorkflow) -> None:
+    row = live.row
+    if live.main_left or row.state in TERMINAL or row.id not in work.state.workflows:
+        return
+    state, cause = _result(live)
+    if live.dag.finally_names and not row.finalizing:
+        work.emit(ev.WorkflowFinalizing(row.id, state, cause))
+    elif live.finally_left == 0:
+        work.emit(ev.WorkflowEnded(row.id, state, cause))
+        work.emit(ev.WorkflowForgotten(row.id))
+
+
+def finalize(work: Work, event: ev.WorkflowFinalizing) -> None:
+    """The main DAG is settled: the finally tasks may open; without any, the workflow ends."""
+    live = work.state.workflows[event.workflow]
+    for name in live.dag.finally_names:
+        if live.tasks[name].row.state != "waiting":
+            continue
+        if live.row.skip_finally:
+            work.emit(ev.TaskEnded(event.workflow, name, "cancelled", live.row.cause))
+        else:
+            _judge(work, live, name)
+    _end_if_settled(work, live)
+
+
+def _result(live: LiveWorkflow) -> tuple[Any, Cause | None]:
+    """Semantics rule 2: the verdict, else failed by the first unhandled failure, else cancelled, else succeeded."""
+    if live.row.verdict and not live.row.finalizing:
+        return live.row.verdict, live.row.cause
+    first: tuple[int, str] | None = None
+    for name, task in live.tasks.items():
+        failed = task.row.state == "failed" and not live.dag.handled(name)
+        if failed and (first is None or task.row.ended_at_ms < first[0]):
+            first = (task.row.ended_at_ms, name)
+    if live.row.verdict:
+        return live.row.verdict, live.row.cause
+    if first is not None:
+        return "failed", _told_of(first[1], live.tasks[first[1]].row.cause, None)
+    return "succeeded", None

@@ -1,0 +1,193 @@
+"""Launch: an admitted item becomes an order for the runtime. Evaluates the task's expressions into plain values.
+
+Called by `core.step`: `begin` reacts to an admission, the rest turns events into effects. What comes back is `observe`.
+"""
+
+from __future__ import annotations
+
+from ffd.core import effects
+from ffd.core import events as ev
+from ffd.core.expr import ExprError
+from ffd.core.memory import LiveWorkflow
+from ffd.core.model import Attempt, AttemptId, Cause, Item, Timer
+from ffd.core.reports import Recovered
+from ffd.core.spec import Task
+from ffd.core.values import Values
+from ffd.core.work import Work
+
+
+def begin(work: Work, event: ev.ItemAdmitted) -> None:
+    """Evaluate what the attempt needs; an expression that cannot be evaluated fails it before anything starts."""
+    try:
+        order = make_order(work, event.attempt)
+    except ExprError as error:
+        cause = Cause("input", str(error), task=event.attempt.task)
+        work.emit(ev.AttemptEnded(event.attempt, "failed", cause, {}))
+        return
+    work.orders[event.attempt] = order
+    work.emit(ev.AttemptLaunching(event.attempt))
+
+
+def start(work: Work, event: ev.AttemptLaunching) -> None:
+    """Effects of a launch: the order, and its timers."""
+    work.effect(work.orders.pop(event.attempt))
+    live = work.state.workflows[event.attempt.workflow]
+    timeouts = live.dag.tasks[event.attempt.task].timeouts
+    if timeouts.queue_ms or live.dag.tasks[event.attempt.task].gang.min_replicas:
+        work.effect(effects.ClearTimers(_waiting_as(event.attempt)))
+    if timeouts.start_ms:
+        work.effect(effects.SetTimer(Timer("start", event.attempt), work.now_ms + timeouts.start_ms))
+
+
+def watch_run(work: Work, event: ev.AttemptRunning) -> None:
+    """Timers of a running attempt."""
+    live = work.state.workflows[event.attempt.workflow]
+    _run_timers(work, event.attempt, live.dag.tasks[event.attempt.task], work.now_ms)
+
+
+def stop(work: Work, event: ev.AttemptStopping) -> None:
+    found = work.state.current(event.attempt)
+    if found is not None:
+        work.effect(effects.Stop(event.attempt, len(found[3].places), event.grace_ms, event.cause.kind))
+
+
+def settle(work: Work, event: ev.AttemptEnded) -> None:
+    timeouts = work.state.workflows[event.attempt.workflow].dag.tasks[event.attempt.task].timeouts
+    if timeouts.run_ms or timeouts.start_ms or timeouts.idle_ms:
+        work.effect(effects.ClearTimers(event.attempt))
+    work.effect(effects.Settled(event.attempt))
+
+
+def wait_backoff(work: Work, event: ev.ItemBackedOff) -> None:
+    work.effect(effects.SetTimer(Timer("backoff", event.attempt), event.retry_at_ms))
+
+
+def watch_queue(work: Work, event: ev.TaskOpened) -> None:
+    task = work.state.workflows[event.workflow].dag.tasks[event.task]
+    if task.timeouts.queue_ms or task.gang.min_replicas:
+        for number in range(event.item_count):
+            _queue_timers(work, AttemptId(event.workflow, event.task, number, 0), task, work.now_ms)
+
+
+def watch_queue_again(work: Work, event: ev.ItemReady) -> None:
+    live = work.state.workflows[event.attempt.workflow]
+    _queue_timers(work, event.attempt, live.dag.tasks[event.attempt.task], work.now_ms)
+
+
+def watch_workflow(work: Work, event: ev.WorkflowStarted | ev.WorkflowReopened) -> None:
+    live = work.state.workflows[event.workflow]
+    if live.dag.spec.timeout_ms:
+        work.effect(effects.SetTimer(workflow_timer(event.workflow), work.now_ms + live.dag.spec.timeout_ms))
+
+
+def forget(work: Work, event: ev.WorkflowForgotten) -> None:
+    work.effect(effects.Forget(event.workflow))
+
+
+# ---------------------------------------------------------------------------------------------------- the order
+
+
+def make_order(work: Work, attempt: AttemptId, *, report_only: bool = False) -> effects.Launch:
+    """Everything a runtime must know to start the attempt. Deterministic: the same rows give the same order again.
+    Raises ExprError."""
+    found = work.state.current(attempt)
+    assert found is not None
+    live, _, item, running = found
+    task = live.dag.tasks[attempt.task]
+    values = Values(live, task, attempt.item)
+    env = {name: values.string(text) for name, text in task.env.items()}
+    env.update((name, values.source_string(source)) for name, source in task.bindings.items())
+    env.update(_own_env(live, attempt))
+    return effects.Launch(
+        attempt,
+        live.row.handle,
+        live.row.project,
+        running.places,
+        script=task.script,
+        argv=tuple(values.string(text) for text in task.argv),
+        function=task.function,
+        with_=values.deep(task.with_) if task.with_ else {},
+        env=env,
+        files={name: values.string(text) for name, text in task.files.items()},
+        workdir=values.string(task.workdir),
+        base_dir=live.row.base_dir,
+        image=task.image,
+        resources=task.resources,
+        launcher=task.gang.launcher,
+        idle_ms=task.timeouts.idle_ms,
+        checkpoint_path=values.string(task.checkpoint.path) if task.checkpoint else "",
+        restored=item.checkpoint,
+        report_only=report_only,
+    )
+
+
+def _own_env(live: LiveWorkflow, attempt: AttemptId) -> dict[str, str]:
+    return {
+        "FFD_RUN": live.row.handle,
+        "FFD_PROJECT": live.row.project,
+        "FFD_WORKFLOW": str(attempt.workflow),
+        "FFD_TASK": attempt.task,
+        "FFD_ITEM": str(attempt.item),
+        "FFD_ATTEMPT": str(attempt.attempt),
+    }
+
+
+# ----------------------------------------------------------------------------------------------------- restart
+
+
+def recovered(work: Work, report: Recovered) -> None:
+    """First input of a reign: say again whatever must be true outside. Every effect is idempotent, so saying too much
+    does no harm; what lives without a committed attempt is stopped (S4)."""
+    for attempt, running, live in work.state.reserved():
+        item = live.tasks[attempt.task].items[attempt.item]
+        _say_again(work, attempt, item, running, live.dag.tasks[attempt.task])
+    for workflow, live in work.state.workflows.items():
+        if live.dag.spec.timeout_ms:
+            work.effect(effects.SetTimer(workflow_timer(workflow), live.row.started_at_ms + live.dag.spec.timeout_ms))
+        for name, task in live.tasks.items():
+            for number, item in enumerate(task.items):
+                attempt = AttemptId(workflow, name, number, item.number)
+                if item.state == "backoff":
+                    work.effect(effects.SetTimer(Timer("backoff", attempt), item.retry_at_ms))
+                elif item.state == "ready":
+                    since_at_ms = item.since_at_ms or task.row.opened_at_ms
+                    _queue_timers(work, attempt, live.dag.tasks[name], since_at_ms)
+    for attempt, rank in report.living:
+        if not work.state.is_live(attempt):
+            work.effect(effects.Stop(attempt, rank + 1, 0, "cancelled"))
+
+
+def _say_again(work: Work, attempt: AttemptId, item: Item, running: Attempt, task: Task) -> None:
+    order = make_order(work, attempt, report_only=item.state != "launching")
+    work.effect(order)
+    if item.state == "launching" and task.timeouts.start_ms:
+        work.effect(effects.SetTimer(Timer("start", attempt), item.since_at_ms + task.timeouts.start_ms))
+    elif item.state == "running":
+        _run_timers(work, attempt, task, running.running_at_ms)
+    elif item.state == "stopping" and running.stop_cause is not None:
+        grace_ms = work.stop_grace_ms(task)
+        work.effect(effects.Stop(attempt, len(running.places), grace_ms, running.stop_cause.kind))
+
+
+def _run_timers(work: Work, attempt: AttemptId, task: Task, since_at_ms: int) -> None:
+    if task.timeouts.run_ms:
+        work.effect(effects.SetTimer(Timer("run", attempt), since_at_ms + task.timeouts.run_ms))
+    if task.timeouts.idle_ms:
+        work.effect(effects.SetTimer(Timer("idle", attempt), since_at_ms + task.timeouts.idle_ms))
+
+
+def _queue_timers(work: Work, attempt: AttemptId, task: Task, since_at_ms: int) -> None:
+    """`attempt.attempt` is the number of the last attempt (0 = none): what the item is known by while it waits."""
+    if task.timeouts.queue_ms:
+        work.effect(effects.SetTimer(Timer("queue", attempt), since_at_ms + task.timeouts.queue_ms))
+    if task.gang.min_replicas:
+        work.effect(effects.SetTimer(Timer("wait", attempt), since_at_ms + task.gang.wait_ms))
+
+
+def _waiting_as(attempt: AttemptId) -> AttemptId:
+    """The name under which the item's waiting timers were set: the attempt before this one."""
+    return AttemptId(attempt.workflow, attempt.task, attempt.item, attempt.attempt - 1)
+
+
+def workflow_timer(workflow: int) -> Timer:
+    return Timer("workflow", AttemptId(workflow, "", -1, 0))

@@ -1,0 +1,342 @@
+"""What the engine holds in memory: rows, and the indexes derived from them; how rows are loaded and given out.
+
+Rows (model.py) are what the store keeps; everything else is rebuilt from them by `load`. Written by `State` and by
+loading only; read by the stages. Never here: what an event changes (state), or deciding anything.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterator
+from heapq import heappop, heappush
+from typing import Self
+
+import msgspec
+
+from ffd.core.dag import Dag, is_met
+from ffd.core.limits import Limits
+from ffd.core.model import TERMINAL, Attempt, AttemptId, Item, Listing, Node, Rows, Task, Workflow
+from ffd.core.ready import Entry, ReadyQueue
+from ffd.core.space import Space
+from ffd.core.spec import Spec
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_workflow = msgspec.msgpack.Decoder(Workflow).decode
+_decode_task = msgspec.msgpack.Decoder(Task).decode
+_decode_item = msgspec.msgpack.Decoder(Item).decode
+_decode_spec = msgspec.msgpack.Decoder(Spec).decode
+_decode_nodes = msgspec.msgpack.Decoder(tuple[Node, ...]).decode
+_decode_key = msgspec.msgpack.Decoder(tuple[int, str, str, int]).decode
+
+
+class LiveTask(msgspec.Struct, gc=False):
+    """A task row with its counters. `unmet`: needs not yet settled as asked. `left`: items not settled. `active`: items
+    that hold a place under the task's `max_parallel` (queued or reserved); `backlog`: ready ones that do not."""
+
+    row: Task
+    unmet: int = 0
+    left: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    active: int = 0
+    items: list[Item] = []
+    backlog: deque[int] | None = None
+
+
+class LiveWorkflow:
+    """A workflow row with its tasks. `main_left`, `finally_left`: tasks not settled. `active` and `backlog` as for
+    tasks, under the workflow's `max_parallel`."""
+
+    __slots__ = ("active", "backlog", "dag", "finally_left", "main_left", "row", "tasks")
+
+    def __init__(self, row: Workflow, dag: Dag) -> None:
+        self.row = row
+        self.dag = dag
+        self.tasks: dict[str, LiveTask] = {
+            name: LiveTask(Task(), unmet=len(spec.needs)) for name, spec in dag.tasks.items()
+        }
+        self.main_left = len(dag.main_names)
+        self.finally_left = len(dag.finally_names)
+        self.active = 0
+        self.backlog: list[Entry] = []
+
+    def is_finally(self, task: str) -> bool:
+        return self.dag.order[task] >= len(self.dag.main_names)
+
+    def settled(self) -> bool:
+        """Nothing of the workflow can happen any more, but its end."""
+        return self.main_left == 0 and (self.finally_left == 0 or self.row.skip_finally)
+
+
+class Memory:
+    """All live workflows, the nodes, the ready queue. Instantiable any number of times; no I/O, no clock."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self.workflows: dict[int, LiveWorkflow] = {}
+        self.dags: dict[str, Dag] = {}
+        self.dag_users: dict[str, int] = {}
+        self.space = Space()
+        self.nodes: tuple[Node, ...] = ()
+        self.ready = ReadyQueue()
+        self.keys: dict[str, tuple[str, int]] = {}  # idempotency: scope -> (payload digest, workflow)
+        self.key_ring: dict[int, str] = {}  # slot -> scope: the oldest is overwritten
+        self.key_count = 0
+        self.numbers: dict[str, int] = {}  # "project/name" -> last number given
+        self.next_workflow = 1
+        self.item_count = 0  # live items and waiting tasks: what `limits.live_tasks_count` bounds
+        self.reserved_count = 0  # attempts that hold a reservation
+        self.stale_count = 0  # reports dropped because their attempt was not current; told, not stored
+        self._dirty_workflows: dict[int, LiveWorkflow] = {}
+        self._dirty_tasks: dict[tuple[int, str], Task] = {}
+        self._dirty_items: dict[tuple[int, str, int], Item] = {}
+        self._dirty_specs: dict[str, Spec] = {}
+        self._dirty_meta: dict[str, bytes] = {}
+
+    # -------------------------------------------------------------------------------------------------- look-ups
+
+    def find(self, attempt: AttemptId) -> tuple[LiveWorkflow, LiveTask, Item] | None:
+        """The item an attempt belongs to, if its workflow is in memory."""
+        live = self.workflows.get(attempt.workflow)
+        task = live.tasks.get(attempt.task) if live else None
+        if live is None or task is None or not 0 <= attempt.item < len(task.items):
+            return None
+        return live, task, task.items[attempt.item]
+
+    def current(self, attempt: AttemptId) -> tuple[LiveWorkflow, LiveTask, Item, Attempt] | None:
+        """The same, only if `attempt` is its item's live attempt (S11)."""
+        found = self.find(attempt)
+        if found is None or found[2].number != attempt.attempt or found[2].live is None:
+            return None
+        return *found, found[2].live
+
+    def is_live(self, attempt: AttemptId) -> bool:
+        return self.current(attempt) is not None
+
+    def is_eligible(self, entry: Entry) -> bool:
+        """Is this entry of the ready queue still true: item ready, workflow neither suspended nor doomed, priority as
+        it is now?"""
+        live = self.workflows.get(entry[1])
+        if live is None or live.row.state != "running" or live.row.priority != -entry[0]:
+            return False
+        name = live.dag.names[entry[2]]
+        items = live.tasks[name].items
+        if entry[3] >= len(items) or items[entry[3]].state != "ready":
+            return False
+        return not live.row.verdict or live.is_finally(name)
+
+    def wants_cycle(self) -> bool:
+        """Is there anything ready that the scheduler has not seen against the space there is now?"""
+        ready = self.ready
+        return bool(ready.classes) and (ready.dirty or ready.seen_version != self.space.version)
+
+    def reserved(self) -> Iterator[tuple[AttemptId, Attempt, LiveWorkflow]]:
+        """All attempts that hold a reservation, in id order."""
+        for workflow, live in self.workflows.items():
+            for name, task in live.tasks.items():
+                for number, item in enumerate(task.items):
+                    if item.live is not None:
+                        yield AttemptId(workflow, name, number, item.number), item.live, live
+
+    # --------------------------------------------------------------------------------------------------- indexes
+
+    def _enter(self, row: Workflow) -> LiveWorkflow:
+        live = LiveWorkflow(row, self.dags[row.spec])
+        self.workflows[row.id] = live
+        self.dag_users[row.spec] = self.dag_users.get(row.spec, 0) + 1
+        self.item_count += len(live.tasks)
+        self._dirty_workflows[row.id] = live
+        return live
+
+    def _settle(self, live: LiveWorkflow, name: str) -> None:
+        """Count a settled task: for its workflow, and for each child whose need it meets."""
+        if live.is_finally(name):
+            live.finally_left -= 1
+        else:
+            live.main_left -= 1
+        state = live.tasks[name].row.state
+        for child, need in live.dag.children.get(name, ()):
+            if is_met(need, state):
+                live.tasks[child].unmet -= 1
+
+    @staticmethod
+    def _count_ended(task: LiveTask, state: str) -> None:
+        task.left -= 1
+        task.failed += state == "failed"
+        task.cancelled += state == "cancelled"
+
+    def _remember(self, sequence: int, scope: str, payload_digest: str, workflow: int) -> None:
+        slot = sequence % self.limits.idempotency_keys_count
+        self.keys.pop(self.key_ring.pop(slot, ""), None)
+        self.key_ring[slot] = scope
+        self.keys[scope] = (payload_digest, workflow)
+        self.key_count = max(self.key_count, sequence + 1)
+
+    def _set_nodes(self, nodes: tuple[Node, ...]) -> None:
+        self.nodes = nodes
+        self.space.replace(nodes)
+        for attempt_id, attempt, live in self.reserved():
+            self.space.take(attempt.places, live.dag.tasks[attempt_id.task].resources)
+
+    # ---------------------------------------------------------------------------- the ready queue, max_parallel
+
+    def ready_key(self, live: LiveWorkflow, task: str) -> Hashable:
+        """The equivalence class of a task's items. A gang that follows another task's domain is a class of its own."""
+        key = live.dag.request[task]
+        return (key, live.row.id) if live.dag.tasks[task].gang.topology_with else key
+
+    def _queue(self, live: LiveWorkflow, name: str, numbers: range | tuple[int, ...]) -> None:
+        """Ready items enter the queue, as far as `max_parallel` of task and workflow lets them."""
+        task, bound = live.tasks[name], live.dag.tasks[name].max_parallel
+        if bound and task.active + len(numbers) > bound:
+            room = max(0, bound - task.active)
+            task.backlog = task.backlog or deque()
+            task.backlog.extend(numbers[room:])
+            numbers = numbers[:room]
+        task.active += len(numbers)
+        order, head = live.dag.order[name], -live.row.priority
+        entries = [(head, live.row.id, order, number) for number in numbers]
+        bound = live.dag.spec.max_parallel
+        if bound and live.active + len(entries) > bound:
+            room = max(0, bound - live.active)
+            for entry in entries[room:]:
+                heappush(live.backlog, entry)
+            entries = entries[:room]
+        live.active += len(entries)
+        self.ready.extend(self.ready_key(live, name), entries)
+
+    def _leave(self, live: LiveWorkflow, name: str, task: LiveTask) -> None:
+        """An item gave up its place under `max_parallel`: the next of its task, then of its workflow, moves up."""
+        task.active -= 1
+        live.active -= 1
+        while task.backlog:
+            number = task.backlog.popleft()
+            if task.items[number].state == "ready":
+                self._queue(live, name, (number,))
+                break
+        while live.backlog and live.active < live.dag.spec.max_parallel:
+            entry = heappop(live.backlog)
+            other = live.dag.names[entry[2]]
+            if live.tasks[other].items[entry[3]].state == "ready":
+                live.active += 1
+                self.ready.push(self.ready_key(live, other), entry)
+
+    def _requeue(self, live: LiveWorkflow) -> None:
+        """Queue entries of this workflow may have been dropped while it was suspended or had another priority."""
+        waiting = {(entry[2], entry[3]) for entry in live.backlog}  # only asked, never walked
+        head = -live.row.priority
+        for name, task in live.tasks.items():
+            if task.row.state != "open":
+                continue
+            order, behind = live.dag.order[name], frozenset(task.backlog or ())
+            entries = [
+                (head, live.row.id, order, number)
+                for number, item in enumerate(task.items)
+                if item.state == "ready" and number not in behind and (order, number) not in waiting
+            ]
+            self.ready.extend(self.ready_key(live, name), entries)
+
+    # ------------------------------------------------------------------------------------------------------- rows
+
+    def take_rows(self) -> tuple[Rows, list[Listing]]:
+        """What changed since the last call, encoded; and the listing of each workflow whose row changed."""
+        rows = Rows(
+            workflows={key: _encode(live.row) for key, live in self._dirty_workflows.items()},
+            tasks={key: _encode(row) for key, row in self._dirty_tasks.items()},
+            items={key: _encode(item) for key, item in self._dirty_items.items()},
+            specs={key: _encode(spec) for key, spec in self._dirty_specs.items()},
+            meta=self._dirty_meta,
+        )
+        listings = [listing(live) for live in self._dirty_workflows.values()]
+        self._dirty_workflows, self._dirty_tasks, self._dirty_items = {}, {}, {}
+        self._dirty_specs, self._dirty_meta = {}, {}
+        return rows, listings
+
+    def rows_of(self, workflow: int) -> Rows:
+        """All rows of one workflow as the store should hold them (untouched tasks and items have none)."""
+        live = self.workflows[workflow]
+        rows = Rows(workflows={workflow: _encode(live.row)})
+        for name, task in live.tasks.items():
+            if task.row != Task():
+                rows.tasks[(workflow, name)] = _encode(task.row)
+            for number, item in enumerate(task.items):
+                if item != Item():
+                    rows.items[(workflow, name, number)] = _encode(item)
+        rows.specs[live.row.spec] = _encode(live.dag.spec)
+        return rows
+
+    @classmethod
+    def load(cls, rows: Rows, limits: Limits | None = None) -> Self:
+        """The state that these rows describe. Raises msgspec.DecodeError on a row that is not ours."""
+        state = cls(limits)
+        for name, blob in rows.meta.items():
+            state._load_meta(name, blob)
+        state.adopt(rows)
+        state._set_nodes(state.nodes)
+        return state
+
+    def _load_meta(self, name: str, blob: bytes) -> None:
+        kind, _, rest = name.partition("/")
+        if kind == "next_workflow":
+            self.next_workflow = msgspec.msgpack.decode(blob, type=int)
+        elif kind == "number":
+            self.numbers[rest] = msgspec.msgpack.decode(blob, type=int)
+        elif kind == "nodes":
+            self.nodes = _decode_nodes(blob)
+        elif kind == "key":
+            self._remember(*_decode_key(blob))
+
+    def adopt(self, rows: Rows) -> None:
+        """Bring stored workflows into memory (recovery, and a user's retry of an ended one)."""
+        for digest, blob in rows.specs.items():
+            if digest not in self.dags:
+                self.dags[digest] = Dag(_decode_spec(blob))
+        for workflow in sorted(rows.workflows):
+            self._enter(_decode_workflow(rows.workflows[workflow]))
+        for (workflow, name), blob in rows.tasks.items():
+            task = self.workflows[workflow].tasks[name]
+            task.row = _decode_task(blob)
+            task.items = [Item() for _ in range(task.row.item_count)]
+            self.item_count += max(1, len(task.items)) - 1
+        for (workflow, name, number), blob in rows.items.items():
+            items = self.workflows[workflow].tasks[name].items
+            if number < len(items):  # rows of an earlier round may lie beyond
+                items[number] = _decode_item(blob)
+        for workflow in rows.workflows:
+            self._recount(self.workflows[workflow])
+        self._dirty_workflows = {}
+
+    def _recount(self, live: LiveWorkflow) -> None:
+        """Rebuild every counter and queue entry of one workflow from its rows."""
+        live.main_left, live.finally_left = len(live.dag.main_names), len(live.dag.finally_names)
+        live.active, live.backlog = 0, []
+        for name, task in live.tasks.items():
+            task.unmet = len(live.dag.tasks[name].needs)
+            task.left = task.failed = task.cancelled = task.active = 0
+            task.backlog = None
+        for name, task in live.tasks.items():
+            if task.row.state in TERMINAL:
+                self._settle(live, name)
+            for item in task.items:
+                task.left += 1
+                if item.state in TERMINAL:
+                    self._count_ended(task, item.state)
+                elif item.live is not None:
+                    task.active += 1
+                    live.active += 1
+                    self.reserved_count += 1
+        for name, task in live.tasks.items():
+            ready = tuple(number for number, item in enumerate(task.items) if item.state == "ready")
+            if ready:
+                self._queue(live, name, ready)
+
+
+def listing(live: LiveWorkflow) -> Listing:
+    """The searchable columns of a workflow."""
+    row, spec = live.row, live.dag.spec
+    ended = row.state in TERMINAL
+    keep_ms = spec.ttl_success_ms if row.state == "succeeded" else spec.ttl_failure_ms
+    return Listing(
+        row.id, row.project, row.name, row.number, row.state, row.by, not ended, row.accepted_at_ms, row.ended_at_ms,
+        keep_ms if ended else 0,
+    )  # fmt: skip

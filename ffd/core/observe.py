@@ -1,0 +1,256 @@
+"""Observe: reports become facts about attempts. The only place that knows staleness (S11): a report whose attempt is
+not its item's live one is counted and dropped, whatever it says.
+
+Called by `core.step`, one function per report. What follows from the facts is `finish`.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import Any, cast
+
+from ffd.core import effects, reports
+from ffd.core import events as ev
+from ffd.core.memory import LiveWorkflow
+from ffd.core.model import CAUSE_KINDS, DOOMED_CAUSES, Attempt, AttemptId, Cause, CauseKind, Item, Outcome
+from ffd.core.outputs import OutputFault, typed_outputs
+from ffd.core.spec import Task
+from ffd.core.work import Work
+from ffd.errors import Refusal
+
+
+def replica_started(work: Work, report: reports.ReplicaStarted) -> None:
+    found = work.state.current(report.attempt)
+    if found is None:
+        _stale(work, report.attempt)
+        return
+    _, _, item, live = found
+    if item.state != "launching" or report.rank in live.started or report.rank in live.exited:
+        return
+    if len(live.started) + len(live.exited) + 1 < len(live.places):
+        work.emit(ev.ReplicaStarted(report.attempt, report.rank))
+    else:
+        work.emit(ev.AttemptRunning(report.attempt))
+
+
+def replica_exited(work: Work, report: reports.ReplicaExited) -> None:
+    found = work.state.current(report.attempt)
+    if found is None:
+        _stale(work, report.attempt)
+        return
+    live, _, item, attempt = found
+    if report.rank in attempt.exited or not 0 <= report.rank < len(attempt.places):
+        return
+    spec = live.dag.tasks[report.attempt.task]
+    outputs: dict[str, Any] = {}
+    cause = _cause_of(report, attempt)
+    if cause is None:
+        try:
+            outputs = typed_outputs(spec, report.outputs, attempt.outputs, work.state.limits, is_text=True)
+        except OutputFault as fault:
+            cause = Cause("output", str(fault), rank=report.rank, exit_code=0)
+    code = 128 + report.signal if report.signal else report.exit_code
+    _replica_gone(work, report.attempt, report.rank, code, cause, outputs)
+
+
+def launch_failed(work: Work, report: reports.LaunchFailed) -> None:
+    found = work.state.current(report.attempt)
+    if found is None:
+        _stale(work, report.attempt)
+        return
+    if report.rank in found[3].exited or not 0 <= report.rank < len(found[3].places):
+        return
+    cause = Cause(report.kind, report.message, rank=report.rank, node=found[3].places[report.rank].node)
+    _replica_gone(work, report.attempt, report.rank, -1, cause, {})
+
+
+def _replica_gone(
+    work: Work, attempt_id: AttemptId, rank: int, code: int, cause: Cause | None, outputs: dict[str, Any]
+) -> None:
+    """One replica is gone. The first failing one stops its gang; the last one ends the attempt."""
+    found = work.state.current(attempt_id)
+    assert found is not None
+    live, _, item, attempt = found
+    spec = live.dag.tasks[attempt_id.task]
+    if len(attempt.places) > 1:
+        if outputs:
+            work.emit(ev.OutputsSet(attempt_id, outputs))
+            outputs = {}
+        work.emit(ev.ReplicaEnded(attempt_id, rank, code))
+        if len(attempt.exited) < len(attempt.places):
+            _stop_rest(work, attempt_id, item, attempt, rank, cause, spec)
+            return
+    outcome, cause = _outcome(attempt, cause)
+    work.emit(ev.AttemptEnded(attempt_id, outcome, cause, outputs if outcome == "succeeded" else {}))
+
+
+def _stop_rest(
+    work: Work, attempt_id: AttemptId, item: Item, attempt: Attempt, rank: int, cause: Cause | None, spec: Task
+) -> None:
+    """A gang stands or falls together: the others are stopped by the first failure, or when the leader is done."""
+    if attempt.stop_cause is not None or item.state not in ("launching", "running"):
+        return
+    if cause is not None:
+        work.emit(ev.AttemptStopping(attempt_id, cause, work.stop_grace_ms(spec)))
+    elif rank == 0 and spec.gang.success == "leader":
+        done = Cause("leader-done", "rank 0 succeeded", rank=0, exit_code=0)
+        work.emit(ev.AttemptStopping(attempt_id, done, work.stop_grace_ms(spec)))
+
+
+def _outcome(attempt: Attempt, cause: Cause | None) -> tuple[Outcome, Cause | None]:
+    """What an attempt ends as, once nothing of it lives. Why it was stopped weighs more than how its replicas died;
+    a replica that finished well before the stop reached it does not undo the stop."""
+    stopped = attempt.stop_cause
+    if stopped is None:
+        return ("failed", cause) if cause else ("succeeded", None)
+    if stopped.kind == "leader-done":
+        return "succeeded", None
+    return ("cancelled" if stopped.kind in DOOMED_CAUSES else "failed"), stopped
+
+
+def _cause_of(report: reports.ReplicaExited, attempt: Attempt) -> Cause | None:
+    """Why a replica's exit is a failure; None when it is none."""
+    if report.exit_code == 0 and not report.signal and not report.kind:
+        if report.output_fault:
+            return Cause("output", report.output_fault, rank=report.rank, exit_code=0, tail=report.tail)
+        return None
+    kind = cast(CauseKind, report.kind) if report.kind in CAUSE_KINDS else "error"
+    message = report.message or _exit_words(report)
+    return Cause(
+        kind, message, report.rank, report.exit_code, report.signal, report.tail, node=attempt.places[report.rank].node
+    )
+
+
+def _exit_words(report: reports.ReplicaExited) -> str:
+    if report.signal:
+        try:
+            return f"killed by {signal.Signals(report.signal).name}"
+        except ValueError:
+            return f"killed by signal {report.signal}"
+    return f"exit code {report.exit_code}" if report.exit_code >= 0 else "its exit status is unknown"
+
+
+# ------------------------------------------------------------------------------------------------ SDK facts
+
+
+def outputs_reported(work: Work, report: reports.OutputsReported) -> None:
+    """Commit outputs of the live attempt. Answer: None, or a Refusal to the caller."""
+    found = work.state.current(report.attempt)
+    if found is None:
+        _refuse_stale(work)
+        return
+    live, _, _, attempt = found
+    pairs = tuple(report.outputs.items())
+    try:
+        outputs = typed_outputs(live.dag.tasks[report.attempt.task], pairs, attempt.outputs, work.state.limits)
+    except OutputFault as fault:
+        work.answer(Refusal(str(fault), code=fault.code, field=fault.field))
+        return
+    work.emit(ev.OutputsSet(report.attempt, outputs))
+    work.answer(None)
+
+
+def checkpoint_reported(work: Work, report: reports.CheckpointReported) -> None:
+    """Save a checkpoint of the live attempt (S25: the last acknowledged one goes to the next attempt)."""
+    if not work.state.is_live(report.attempt):
+        _refuse_stale(work)
+        return
+    work.emit(ev.CheckpointSaved(report.attempt, report.value))
+    work.answer(None)
+
+
+def _refuse_stale(work: Work) -> None:
+    work.state.stale_count += 1
+    work.answer(Refusal("another attempt of this task has taken over", code="superseded"))
+
+
+# --------------------------------------------------------------------------------------- timers, nodes, restart
+
+
+def timer_fired(work: Work, report: reports.TimerFired) -> None:
+    TIMERS[report.timer.kind](work, report)
+
+
+def _queue_timer(work: Work, report: reports.TimerFired) -> None:
+    attempt = report.timer.attempt
+    found = work.state.find(attempt)
+    if found and found[2].state == "ready" and found[2].number == attempt.attempt:
+        timeout_ms = found[0].dag.tasks[attempt.task].timeouts.queue_ms
+        work.emit(ev.ItemEnded(attempt, "failed", Cause("queue-timeout", f"not admitted within {timeout_ms} ms")))
+
+
+def _wait_timer(work: Work, report: reports.TimerFired) -> None:
+    """A gang waited as long as it wanted for its full size: the scheduler looks at it again."""
+    attempt = report.timer.attempt
+    found = work.state.find(attempt)
+    if found and found[2].state == "ready":
+        work.state.ready.unblock(work.state.ready_key(found[0], attempt.task))
+
+
+def _run_timer(work: Work, report: reports.TimerFired) -> None:
+    found = work.state.current(report.timer.attempt)
+    if found and found[2].state == "running":
+        timeout_ms = found[0].dag.tasks[report.timer.attempt.task].timeouts.run_ms
+        _time_out(work, report.timer.attempt, found[0], Cause("timeout", f"ran longer than {timeout_ms} ms"))
+
+
+def _start_timer(work: Work, report: reports.TimerFired) -> None:
+    found = work.state.current(report.timer.attempt)
+    if found and found[2].state == "launching":
+        _time_out(work, report.timer.attempt, found[0], Cause("launch", "not all replicas started in time"))
+
+
+def _idle_timer(work: Work, report: reports.TimerFired) -> None:
+    found = work.state.current(report.timer.attempt)
+    if not found or found[2].state != "running":
+        return
+    idle_ms = found[0].dag.tasks[report.timer.attempt.task].timeouts.idle_ms
+    due_at_ms = max(report.active_at_ms, found[3].running_at_ms) + idle_ms
+    if due_at_ms > work.now_ms:
+        work.effect(effects.SetTimer(report.timer, due_at_ms))
+        return
+    cause = Cause("timeout", f"no log line, progress or heartbeat for {idle_ms} ms")
+    _time_out(work, report.timer.attempt, found[0], cause)
+
+
+def _time_out(work: Work, attempt: AttemptId, live: LiveWorkflow, cause: Cause) -> None:
+    work.emit(ev.AttemptStopping(attempt, cause, work.stop_grace_ms(live.dag.tasks[attempt.task])))
+
+
+def _workflow_timer(work: Work, report: reports.TimerFired) -> None:
+    live = work.state.workflows.get(report.timer.attempt.workflow)
+    if live and not live.row.verdict and not live.row.finalizing:
+        cause = Cause("workflow-timeout", f"ran longer than {live.dag.spec.timeout_ms} ms")
+        work.emit(ev.WorkflowDoomed(live.row.id, "failed", False, cause, ""))
+
+
+def _backoff_timer(work: Work, report: reports.TimerFired) -> None:
+    found = work.state.find(report.timer.attempt)
+    if found and found[2].state == "backoff" and found[2].number == report.timer.attempt.attempt:
+        work.emit(ev.ItemReady(report.timer.attempt))
+
+
+TIMERS = {
+    "run": _run_timer,
+    "queue": _queue_timer,
+    "wait": _wait_timer,
+    "start": _start_timer,
+    "idle": _idle_timer,
+    "backoff": _backoff_timer,
+    "workflow": _workflow_timer,
+}
+
+
+def inventory_reported(work: Work, report: reports.InventoryReported) -> None:
+    if report.nodes != work.state.nodes:
+        work.emit(ev.NodesChanged(report.nodes))
+
+
+def poked(work: Work, report: reports.Poke) -> None:
+    """Nothing happened; the scheduling cycle at the end of the step goes on where it stopped."""
+    work.state.ready.dirty = True
+
+
+def _stale(work: Work, attempt: AttemptId) -> None:
+    work.state.stale_count += 1
+    work.effect(effects.Settled(attempt))

@@ -1,0 +1,126 @@
+"""The scheduling cycle, on request: read state, propose, verify. `verify(plan(state), state)` always holds.
+
+1. Take the head of each class that is not blocked (nothing became free since its head did not fit).
+2. Most urgent head first (priority, submit order): find room for its gang in the view of free space.
+3. Fits: propose it, go on with the class's next. Does not fit: the class is blocked, everything behind it alike.
+4. Stop when no head is left or the work budget is used up (then the caller asks for another cycle).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from heapq import heapify, heappop, heapreplace
+
+import msgspec
+
+from ffd.core.memory import LiveWorkflow
+from ffd.core.model import AttemptId, Place
+from ffd.core.ready import Entry
+from ffd.core.schedule.place import View, domain_of, place_gang
+from ffd.core.spec import Task
+from ffd.core.state import State
+
+
+class Proposal(msgspec.Struct, frozen=True, gc=False):
+    """One gang, and where each of its replicas would go."""
+
+    entry: Entry
+    key: Hashable
+    attempt: AttemptId
+    places: tuple[Place, ...]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Proposals in the order in which they must be applied. `blocked`: classes whose head does not fit now.
+    `done` False: the budget ran out first."""
+
+    proposals: list[Proposal]
+    blocked: list[Hashable]
+    done: bool
+
+
+def plan(state: State, now_ms: int) -> Plan:
+    """What should start now. Takes the entries it proposes (and stale ones) out of the queue; a caller that does not
+    apply a proposal gives its entry back. Changes nothing else."""
+    view, proposals, blocked = View(state.space), [], []
+    work_left = state.limits.cycle_work_count
+    heads = _heads(state)
+    while heads and work_left > 0:
+        entry, order, key = heads[0]
+        work_left -= 1
+        proposal = _propose(state, view, entry, key, now_ms)
+        ready = state.ready.classes[key]
+        if proposal is None:
+            blocked.append(key)
+            head = None
+        else:
+            proposals.append(proposal)
+            ready.pop()
+            head = ready.head(state.is_eligible)
+        if head is None:
+            heappop(heads)
+        else:
+            heapreplace(heads, (head, order, key))
+    return Plan(proposals, blocked, not heads)
+
+
+def _heads(state: State) -> list[tuple[Entry, int, Hashable]]:
+    """A heap of the heads of all classes that are worth a look: (entry, order of the class, its key)."""
+    heads = []
+    for order, (key, ready) in enumerate(state.ready.classes.items()):
+        if ready.blocked_at != state.space.version:
+            head = ready.head(state.is_eligible)
+            if head is not None:
+                heads.append((head, order, key))
+    heapify(heads)
+    return heads
+
+
+def _propose(state: State, view: View, entry: Entry, key: Hashable, now_ms: int) -> Proposal | None:
+    live = state.workflows[entry[1]]
+    name = live.dag.names[entry[2]]
+    task, item = live.dag.tasks[name], live.tasks[name].items[entry[3]]
+    domains = followed_domains(state, live, task)
+    for replicas in sizes(task, item.since_at_ms or live.tasks[name].row.opened_at_ms, now_ms):
+        places = place_gang(view, task.resources, task.gang, replicas, domains)
+        if places is not None:
+            view.take(places, task.resources)
+            return Proposal(entry, key, AttemptId(entry[1], name, entry[3], item.number + 1), places)
+    return None
+
+
+def sizes(task: Task, ready_at_ms: int, now_ms: int) -> range:
+    """Gang sizes to try, largest first: below the full size only for an elastic gang that waited long enough."""
+    gang = task.gang
+    waited = gang.min_replicas and now_ms >= ready_at_ms + gang.wait_ms
+    return range(gang.replicas, (gang.min_replicas if waited else gang.replicas) - 1, -1)
+
+
+def followed_domains(state: State, live: LiveWorkflow, task: Task) -> frozenset[str]:
+    """Domains that the tasks named in `with` occupy now. Only asked for membership, never walked."""
+    return frozenset(
+        domain_of(state.space.nodes[place.node].node, task.gang.topology)
+        for name in task.gang.topology_with
+        for item in live.tasks[name].items
+        if item.live is not None
+        for place in item.live.places
+        if place.node in state.space.nodes
+    )
+
+
+def verify(state: State, proposal: Proposal) -> bool:
+    """Is this proposal right against the state as it is now: item still ready, every replica fits where it says?"""
+    if not state.is_eligible(proposal.entry):
+        return False
+    attempt = proposal.attempt
+    live = state.workflows[attempt.workflow]
+    ask = live.dag.tasks[attempt.task].resources
+    counts: dict[str, int] = {}
+    for place in proposal.places:
+        space = state.space.nodes.get(place.node)
+        counts[place.node] = counts.get(place.node, 0) + 1
+        if space is None or space.room(ask) < counts[place.node]:
+            return False
+        if any(index not in space.gpus for index in place.gpus):
+            return False
+    return live.tasks[attempt.task].items[attempt.item].number + 1 == attempt.attempt

@@ -1,0 +1,136 @@
+"""Why a ready item is not running: the checks of admission and placement in their order, with numbers, computed on
+demand by the functions that decide (`place_gang`, `misfit`, `sizes`). Nothing is stored for it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from ffd.core.memory import LiveWorkflow
+from ffd.core.model import Item
+from ffd.core.pages import Check
+from ffd.core.ready import Entry
+from ffd.core.schedule.cycle import followed_domains, sizes
+from ffd.core.schedule.place import View, place_gang
+from ffd.core.space import misfit
+from ffd.core.spec import Resources, Task
+from ffd.core.state import State
+
+
+def gang_text(task: Task) -> str:
+    """`2 x (8 H100, 4 cpus, 16.0 GiB)`: what is asked, for people."""
+    ask = task.resources
+    parts = []
+    if ask.gpu_count:
+        parts.append(f"{ask.gpu_count} {'|'.join(ask.gpu_types) or 'GPUs'}")
+    if ask.cpu_millis:
+        parts.append(f"{ask.cpu_millis / 1000:g} cpus")
+    if ask.memory_bytes:
+        parts.append(f"{ask.memory_bytes / 2**30:.1f} GiB")
+    inner = ", ".join(parts) or "1 slot"
+    return f"{task.gang.replicas} x ({inner})" if task.gang.replicas > 1 else inner
+
+
+def checks(state: State, live: LiveWorkflow, name: str, number: int, now_ms: int) -> list[Check]:
+    """Checks of a ready item, in the scheduler's order; the first that is not `pass` is the reason."""
+    task, item = live.dag.tasks[name], live.tasks[name].items[number]
+    found = [_suspended(live), _parallel(live, name, number)]
+    found.append(_possible(state, task))
+    found.append(_fits(state, live, task, item, live.tasks[name].row.opened_at_ms, now_ms))
+    return found
+
+
+def _suspended(live: LiveWorkflow) -> Check:
+    if live.row.state == "suspended":
+        return Check(name="workflow", verdict="wait", detail="the workflow is suspended: `ffd resume` lets it go on")
+    return Check(name="workflow", verdict="pass", detail=f"the workflow is {live.row.state}")
+
+
+def _parallel(live: LiveWorkflow, name: str, number: int) -> Check:
+    task, bound = live.tasks[name], live.dag.tasks[name].max_parallel
+    if task.backlog and number in task.backlog:
+        return Check(
+            name="max_parallel", verdict="wait", detail=f"{task.active} of at most {bound} items are under way"
+        )
+    entry = (live.dag.order[name], number)
+    if any(waiting[2:] == entry for waiting in live.backlog):
+        detail = f"{live.active} of at most {live.dag.spec.max_parallel} items of the workflow are under way"
+        return Check(name="max_parallel", verdict="wait", detail=detail)
+    return Check(name="max_parallel", verdict="pass", detail=f"at most {bound} at once" if bound else "no bound")
+
+
+def _possible(state: State, task: Task) -> Check:
+    """Could an empty cluster take it at all?"""
+    reason = never_fits(state, task)
+    if reason:
+        return Check(name="cluster", verdict="fail", detail=f"will never run here: {reason}")
+    return Check(name="cluster", verdict="pass", detail=f"{len(state.nodes)} nodes, an empty cluster could take it")
+
+
+def never_fits(state: State, task: Task) -> str:
+    """Why the gang would not fit even if every node were empty; "" when it would."""
+    ask = task.resources
+    hosts = [node for node in state.nodes if not misfit(node, ask)]
+    least = task.gang.min_replicas or task.gang.replicas
+    if not hosts:
+        reasons = Counter(misfit(node, ask) for node in state.nodes)
+        words = "; ".join(f"{count} of {len(state.nodes)} nodes {why}" for why, count in sorted(reasons.items()))
+        return words or "there are no nodes"
+    empty = State(state.limits)
+    empty.space.replace(tuple(hosts))
+    if place_gang(View(empty.space), ask, task.gang, least, frozenset()) is None:
+        at_once = sum(empty.space.nodes[node.name].room(ask) for node in hosts)
+        where = f" in one {task.gang.topology} domain" if task.gang.topology != "any" else ""
+        return f"{least} replicas are asked{where}, all nodes together hold {at_once}"
+    return ""
+
+
+def _fits(state: State, live: LiveWorkflow, task: Task, item: Item, opened_at_ms: int, now_ms: int) -> Check:
+    domains = followed_domains(state, live, task)
+    view = View(state.space)
+    for replicas in sizes(task, item.since_at_ms or opened_at_ms, now_ms):
+        if place_gang(view, task.resources, task.gang, replicas, domains) is not None:
+            return Check(name="space", verdict="pass", detail="fits now: the next cycle places it")
+    return Check(name="space", verdict="wait", detail=nearest_fit(state, view, task))
+
+
+def nearest_fit(state: State, view: View, task: Task) -> str:
+    """How far the gang is from fitting: replicas that fit now, and what is free."""
+    ask = task.resources
+    hosts = view.hosts(ask)
+    room = sum(view.node(name).room(ask) for name in hosts)
+    nearest = f"asks {gang_text(task)}: {room} of {task.gang.replicas} replicas fit now"
+    return f"{nearest}; free on the {len(hosts)} nodes that qualify: {_free(view, hosts, ask)}"
+
+
+def _free(view: View, hosts: tuple[str, ...], ask: Resources) -> str:
+    spaces = [view.node(name) for name in hosts]
+    parts = [f"{sum(space.slots for space in spaces)} slots"]
+    if ask.gpu_count:
+        parts.append(f"{sum(len(space.gpus) for space in spaces)} GPUs")
+    if ask.cpu_millis:
+        parts.append(f"{sum(space.cpu_millis for space in spaces) / 1000:g} cpus")
+    if ask.memory_bytes:
+        parts.append(f"{sum(space.memory_bytes for space in spaces) / 2**30:.1f} GiB")
+    return ", ".join(parts)
+
+
+def position(state: State, live: LiveWorkflow, name: str, number: int) -> int:
+    """How many queued items would be looked at up to and including this one; 0 when it is not queued."""
+    own: Entry = (-live.row.priority, live.row.id, live.dag.order[name], number)
+    if not state.is_eligible(own):
+        return 0
+    return 1 + sum(
+        entry < own and state.is_eligible(entry) for ready in state.ready.classes.values() for entry in ready.heap
+    )
+
+
+def holders(state: State, task: Task, limit: int = 5) -> list[str]:
+    """Who holds what this gang would use: attempts on the nodes that qualify, oldest admission first."""
+    hosts = frozenset(View(state.space).hosts(task.resources))
+    found = [
+        (attempt.admitted_at_ms, attempt_id, live.row.handle)
+        for attempt_id, attempt, live in state.reserved()
+        if any(place.node in hosts for place in attempt.places)
+    ]
+    return [f"{handle}/{attempt_id.task}[{attempt_id.item}]" for _, attempt_id, handle in sorted(found)[:limit]]

@@ -1,0 +1,271 @@
+"""The one door: `State.apply(event)` is the only code that changes state after it was loaded.
+
+Each event has one small handler here, which moves lifecycles (by their tables) and keeps the indexes exact. Called by
+`core.step` and by replay. Never here: deciding anything; what happened is already decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ffd.core import events as ev
+from ffd.core.dag import Dag
+from ffd.core.lifecycle import ITEM, TASK, WORKFLOW, advance
+from ffd.core.memory import LiveTask, LiveWorkflow, Memory
+from ffd.core.model import Attempt, AttemptId, Item, Task, Workflow
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class State(Memory):
+    """Memory with its door."""
+
+    # --------------------------------------------------------------------------------------------------- the door
+
+    def apply(self, event: ev.AnyEvent, at_ms: int) -> None:
+        """Change state as `event` says. Raises IllegalTransition when the lifecycle forbids it (our bug)."""
+        _APPLY[type(event)](self, event, at_ms)
+
+    def _spec_added(self, e: ev.SpecAdded, at_ms: int) -> None:
+        self.dags[e.digest] = Dag(e.spec)
+        self.dag_users.setdefault(e.digest, 0)
+        self._dirty_specs[e.digest] = e.spec
+
+    def _key_remembered(self, e: ev.KeyRemembered, at_ms: int) -> None:
+        slot = self.key_count % self.limits.idempotency_keys_count
+        self._remember(self.key_count, e.scope, e.payload_digest, e.workflow)
+        self._dirty_meta[f"key/{slot}"] = _encode((self.key_count - 1, e.scope, e.payload_digest, e.workflow))
+
+    def _workflow_accepted(self, e: ev.WorkflowAccepted, at_ms: int) -> None:
+        row = Workflow(
+            e.workflow, e.name, e.number, e.project, e.spec, e.params, priority=e.priority, by=e.by,
+            base_dir=e.base_dir, labels=e.labels, accepted_at_ms=at_ms,
+        )  # fmt: skip
+        self.next_workflow = max(self.next_workflow, e.workflow + 1)
+        label = f"{e.project}/{e.name}"
+        self.numbers[label] = e.number
+        self._dirty_meta["next_workflow"] = _encode(self.next_workflow)
+        self._dirty_meta[f"number/{label}"] = _encode(e.number)
+        self._enter(row)
+
+    def _touch(self, workflow: int) -> LiveWorkflow:
+        live = self.workflows[workflow]
+        self._dirty_workflows[workflow] = live
+        return live
+
+    def _move_workflow(self, workflow: int, trigger: str) -> LiveWorkflow:
+        live = self._touch(workflow)
+        live.row.state = advance(WORKFLOW, live.row.state, trigger, live.row.handle)
+        return live
+
+    def _workflow_started(self, e: ev.WorkflowStarted, at_ms: int) -> None:
+        self._move_workflow(e.workflow, "WorkflowStarted").row.started_at_ms = at_ms
+
+    def _workflow_suspended(self, e: ev.WorkflowSuspended, at_ms: int) -> None:
+        self._move_workflow(e.workflow, "WorkflowSuspended")
+
+    def _workflow_resumed(self, e: ev.WorkflowResumed, at_ms: int) -> None:
+        self._requeue(self._move_workflow(e.workflow, "WorkflowResumed"))
+
+    def _workflow_doomed(self, e: ev.WorkflowDoomed, at_ms: int) -> None:
+        live = self._move_workflow(e.workflow, "WorkflowDoomed")
+        live.row.verdict = e.verdict
+        live.row.skip_finally = e.skip_finally
+        live.row.cause = e.cause
+        self._requeue(live)  # finally tasks of a suspended workflow may go on now
+
+    def _workflow_finalizing(self, e: ev.WorkflowFinalizing, at_ms: int) -> None:
+        live = self._touch(e.workflow)
+        live.row.finalizing = True
+        live.row.cause = e.cause
+        if e.state != "succeeded":
+            live.row.verdict = e.state
+
+    def _workflow_ended(self, e: ev.WorkflowEnded, at_ms: int) -> None:
+        live = self._move_workflow(e.workflow, f"WorkflowEnded.{e.state}")
+        live.row.ended_at_ms = at_ms
+        live.row.cause = e.cause
+
+    def _workflow_forgotten(self, e: ev.WorkflowForgotten, at_ms: int) -> None:
+        live = self.workflows.pop(e.workflow)
+        self.item_count -= sum(max(1, len(task.items)) for task in live.tasks.values())
+        digest = live.row.spec
+        self.dag_users[digest] -= 1
+        if not self.dag_users[digest]:
+            del self.dag_users[digest], self.dags[digest]
+
+    def _workflow_reopened(self, e: ev.WorkflowReopened, at_ms: int) -> None:
+        live = self._move_workflow(e.workflow, "WorkflowReopened")
+        row = live.row
+        row.round, row.verdict, row.skip_finally, row.finalizing = e.round, "", False, False
+        row.cause, row.ended_at_ms = None, 0
+        for name in e.waiting:
+            task = live.tasks[name]
+            advance(TASK, task.row.state, "WorkflowReopened.waiting", f"{row.handle}/{name}")
+            self.item_count -= max(1, len(task.items)) - 1
+            for number in range(len(task.items)):
+                self._dirty_items[(e.workflow, name, number)] = Item()
+            live.tasks[name] = LiveTask(Task())
+            self._dirty_tasks[(e.workflow, name)] = live.tasks[name].row
+        for name, number in e.items:
+            task = live.tasks[name]
+            if task.row.state != "open":
+                task.row.state = advance(TASK, task.row.state, "WorkflowReopened.open", f"{row.handle}/{name}")
+                task.row.ended_at_ms, task.row.cause = 0, None
+                self._dirty_tasks[(e.workflow, name)] = task.row
+            item = task.items[number]
+            item.state = advance(ITEM, item.state, "WorkflowReopened", f"{row.handle}/{name}[{number}]")
+            item.user_failures = item.infra_failures = 0
+            item.since_at_ms = at_ms
+            self._dirty_items[(e.workflow, name, number)] = item
+        self._recount(live)
+
+    def _priority_changed(self, e: ev.PriorityChanged, at_ms: int) -> None:
+        live = self._touch(e.workflow)
+        live.row.priority = e.priority
+        live.backlog = [(-e.priority, *entry[1:]) for entry in live.backlog]
+        self._requeue(live)
+
+    # ------------------------------------------------------------------------------------------------------ tasks
+
+    def _task_opened(self, e: ev.TaskOpened, at_ms: int) -> None:
+        live = self.workflows[e.workflow]
+        task = live.tasks[e.task]
+        row = task.row
+        row.state = advance(TASK, row.state, "TaskOpened", f"{live.row.handle}/{e.task}")
+        row.foreach, row.item_count, row.opened_at_ms = e.foreach, e.item_count, at_ms
+        self._dirty_tasks[(e.workflow, e.task)] = row
+        task.items = [Item() for _ in range(e.item_count)]
+        task.left = e.item_count
+        self.item_count += max(1, e.item_count) - 1
+        self._queue(live, e.task, range(e.item_count))
+
+    def _task_ended(self, e: ev.TaskEnded, at_ms: int) -> None:
+        live = self.workflows[e.workflow]
+        row = live.tasks[e.task].row
+        row.state = advance(TASK, row.state, f"TaskEnded.{e.state}", f"{live.row.handle}/{e.task}")
+        row.ended_at_ms, row.cause = at_ms, e.cause
+        self._dirty_tasks[(e.workflow, e.task)] = row
+        self._settle(live, e.task)
+
+    # -------------------------------------------------------------------------------------------- items, attempts
+
+    def _move_item(self, attempt: AttemptId, trigger: str, at_ms: int) -> tuple[LiveWorkflow, LiveTask, Item]:
+        live = self.workflows[attempt.workflow]
+        task = live.tasks[attempt.task]
+        item = task.items[attempt.item]
+        item.state = ITEM.get((item.state, trigger)) or advance(ITEM, item.state, trigger, attempt.label())
+        item.since_at_ms = at_ms
+        self._dirty_items[(attempt.workflow, attempt.task, attempt.item)] = item
+        return live, task, item
+
+    def _item_admitted(self, e: ev.ItemAdmitted, at_ms: int) -> None:
+        live, _, item = self._move_item(e.attempt, "ItemAdmitted", at_ms)
+        item.number = e.attempt.attempt
+        item.live = Attempt(e.places, at_ms)
+        self.reserved_count += 1
+        self.space.take(e.places, live.dag.tasks[e.attempt.task].resources)
+
+    def _attempt_launching(self, e: ev.AttemptLaunching, at_ms: int) -> None:
+        self._move_item(e.attempt, "AttemptLaunching", at_ms)
+
+    def _live_attempt(self, attempt: AttemptId) -> Attempt:
+        item = self.workflows[attempt.workflow].tasks[attempt.task].items[attempt.item]
+        assert item.live is not None and item.number == attempt.attempt, attempt.label()
+        self._dirty_items[(attempt.workflow, attempt.task, attempt.item)] = item
+        return item.live
+
+    def _replica_started(self, e: ev.ReplicaStarted, at_ms: int) -> None:
+        live = self._live_attempt(e.attempt)
+        live.started = tuple(sorted((*live.started, e.rank)))
+
+    def _attempt_running(self, e: ev.AttemptRunning, at_ms: int) -> None:
+        item = self._move_item(e.attempt, "AttemptRunning", at_ms)[2]
+        assert item.live is not None
+        item.live.running_at_ms = at_ms
+        item.live.started = ()
+
+    def _replica_ended(self, e: ev.ReplicaEnded, at_ms: int) -> None:
+        self._live_attempt(e.attempt).exited[e.rank] = e.exit_code
+
+    def _attempt_stopping(self, e: ev.AttemptStopping, at_ms: int) -> None:
+        item = self._move_item(e.attempt, "AttemptStopping", at_ms)[2]
+        assert item.live is not None
+        item.live.stop_cause = e.cause
+
+    def _outputs_set(self, e: ev.OutputsSet, at_ms: int) -> None:
+        live = self._live_attempt(e.attempt)
+        live.outputs = {**live.outputs, **e.outputs}
+
+    def _checkpoint_saved(self, e: ev.CheckpointSaved, at_ms: int) -> None:
+        self._live_attempt(e.attempt)
+        self.workflows[e.attempt.workflow].tasks[e.attempt.task].items[e.attempt.item].checkpoint = e.value
+
+    def _attempt_ended(self, e: ev.AttemptEnded, at_ms: int) -> None:
+        live, task, item = self._move_item(e.attempt, "AttemptEnded", at_ms)
+        attempt = item.live
+        assert attempt is not None
+        if e.outputs:
+            attempt.outputs = {**attempt.outputs, **e.outputs}
+        self.reserved_count -= 1
+        self.space.give(attempt.places, live.dag.tasks[e.attempt.task].resources)
+        self._leave(live, e.attempt.task, task)
+        item.cause = e.cause
+        item.outputs = attempt.outputs if e.outcome == "succeeded" else None
+        item.live = None
+
+    def _item_backed_off(self, e: ev.ItemBackedOff, at_ms: int) -> None:
+        item = self._move_item(e.attempt, "ItemBackedOff", at_ms)[2]
+        item.retry_at_ms = e.retry_at_ms
+        if e.infra:
+            item.infra_failures += 1
+        else:
+            item.user_failures += 1
+
+    def _item_ready(self, e: ev.ItemReady, at_ms: int) -> None:
+        live, _, item = self._move_item(e.attempt, "ItemReady", at_ms)
+        item.retry_at_ms = 0
+        self._queue(live, e.attempt.task, (e.attempt.item,))
+
+    def _item_ended(self, e: ev.ItemEnded, at_ms: int) -> None:
+        _, task, item = self._move_item(e.attempt, f"ItemEnded.{e.state}", at_ms)
+        item.cause = e.cause
+        self._count_ended(task, e.state)
+
+    def _nodes_changed(self, e: ev.NodesChanged, at_ms: int) -> None:
+        self._set_nodes(e.nodes)
+        self._dirty_meta["nodes"] = _encode(e.nodes)
+
+
+_APPLY: dict[type, Callable[[State, Any, int], None]] = {
+    ev.SpecAdded: State._spec_added,
+    ev.KeyRemembered: State._key_remembered,
+    ev.WorkflowAccepted: State._workflow_accepted,
+    ev.WorkflowStarted: State._workflow_started,
+    ev.WorkflowSuspended: State._workflow_suspended,
+    ev.WorkflowResumed: State._workflow_resumed,
+    ev.WorkflowDoomed: State._workflow_doomed,
+    ev.WorkflowFinalizing: State._workflow_finalizing,
+    ev.WorkflowEnded: State._workflow_ended,
+    ev.WorkflowForgotten: State._workflow_forgotten,
+    ev.WorkflowReopened: State._workflow_reopened,
+    ev.PriorityChanged: State._priority_changed,
+    ev.TaskOpened: State._task_opened,
+    ev.TaskEnded: State._task_ended,
+    ev.ItemAdmitted: State._item_admitted,
+    ev.AttemptLaunching: State._attempt_launching,
+    ev.ReplicaStarted: State._replica_started,
+    ev.AttemptRunning: State._attempt_running,
+    ev.ReplicaEnded: State._replica_ended,
+    ev.AttemptStopping: State._attempt_stopping,
+    ev.OutputsSet: State._outputs_set,
+    ev.CheckpointSaved: State._checkpoint_saved,
+    ev.AttemptEnded: State._attempt_ended,
+    ev.ItemBackedOff: State._item_backed_off,
+    ev.ItemReady: State._item_ready,
+    ev.ItemEnded: State._item_ended,
+    ev.NodesChanged: State._nodes_changed,
+}

@@ -1,0 +1,115 @@
+"""The table of contents of the product: what each input leads to, what follows from each event, what the shell must do.
+
+    HANDLE  input -> stage      a command or report arrives
+    REACT   event -> stages     what follows inside
+    EFFECT  event -> effects    what must happen outside
+
+`step` runs until quiet: inputs in order, each with all that follows from it; then one scheduling cycle. Called by
+`daemon.controller`, the simulation and the tests; pure (law 2). A missing entry in HANDLE is a programming error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ffd.core import commands, control, effects, finish, launch, observe, reports
+from ffd.core import events as ev
+from ffd.core.decision import Decision
+from ffd.core.schedule.cycle import plan, verify
+from ffd.core.state import State
+from ffd.core.submit import submit
+from ffd.core.work import Work
+
+Stage = Callable[[Work, Any], None]
+
+HANDLE: dict[type, Stage] = {
+    commands.Submit: submit,
+    commands.Cancel: control.cancel,
+    commands.Suspend: control.suspend,
+    commands.Resume: control.resume,
+    commands.Retry: control.retry,
+    commands.SetPriority: control.set_priority,
+    reports.ReplicaStarted: observe.replica_started,
+    reports.ReplicaExited: observe.replica_exited,
+    reports.LaunchFailed: observe.launch_failed,
+    reports.InventoryReported: observe.inventory_reported,
+    reports.TimerFired: observe.timer_fired,
+    reports.OutputsReported: observe.outputs_reported,
+    reports.CheckpointReported: observe.checkpoint_reported,
+    reports.Recovered: launch.recovered,
+    reports.Poke: observe.poked,
+}
+
+REACT: dict[type, Stage] = {
+    ev.WorkflowStarted: finish.start_workflow,
+    ev.WorkflowReopened: finish.reopen_workflow,
+    ev.WorkflowDoomed: finish.doom,
+    ev.WorkflowFinalizing: finish.finalize,
+    ev.TaskEnded: finish.task_ended,
+    ev.ItemAdmitted: launch.begin,
+    ev.AttemptEnded: finish.attempt_ended,
+    ev.ItemEnded: finish.item_ended,
+}
+
+EFFECT: dict[type, Stage] = {
+    ev.WorkflowStarted: launch.watch_workflow,
+    ev.WorkflowReopened: launch.watch_workflow,
+    ev.WorkflowForgotten: launch.forget,
+    ev.TaskOpened: launch.watch_queue,
+    ev.AttemptLaunching: launch.start,
+    ev.AttemptRunning: launch.watch_run,
+    ev.AttemptStopping: launch.stop,
+    ev.AttemptEnded: launch.settle,
+    ev.ItemBackedOff: launch.wait_backoff,
+    ev.ItemReady: launch.watch_queue_again,
+}
+
+
+def step(state: State, inputs: Sequence[commands.AnyCommand | reports.AnyReport], now_ms: int) -> Decision:
+    """Decide what follows from `inputs`, at the instant `now_ms`. Changes `state` (through its door only).
+
+    Raises IllegalTransition or KeyError on a bug of ours; then `state` must be thrown away and loaded again."""
+    work = Work(state, now_ms)
+    for work.input_index, given in enumerate(inputs):
+        HANDLE[type(given)](work, given)
+        _run_until_quiet(work)
+    work.input_index = -1
+    _schedule(work)
+    rows, listings = state.take_rows()
+    return Decision(work.events, work.effects, work.answers, rows, listings)
+
+
+def _run_until_quiet(work: Work) -> None:
+    """Effects of an event come before what it leads to: a Launch is said before the Stop that follows from it."""
+    queue, effect, react = work.queue, EFFECT.get, REACT.get
+    while queue:
+        event = queue.popleft()
+        kind = type(event)
+        stage = effect(kind)
+        if stage is not None:
+            stage(work, event)
+        stage = react(kind)
+        if stage is not None:
+            stage(work, event)
+
+
+def _schedule(work: Work) -> None:
+    """One coalesced cycle a step; what it admits may fail at once and free space again, hence the loop."""
+    state = work.state
+    while state.wants_cycle():
+        state.ready.dirty = False
+        state.ready.seen_version = state.space.version
+        found = plan(state, work.now_ms)
+        for key in found.blocked:
+            state.ready.classes[key].blocked_at = state.ready.seen_version
+        for proposal in found.proposals:
+            if verify(state, proposal):
+                work.emit(ev.ItemAdmitted(proposal.attempt, proposal.places))
+            else:
+                state.ready.push(proposal.key, proposal.entry)
+        _run_until_quiet(work)
+        state.ready.drop_empty()
+        if not found.done:
+            work.effect(effects.Again())
+            return

@@ -1,0 +1,75 @@
+"""The story in words: one line per event, for `ffd events`, progress and logs. A table, no branches.
+
+Called by `core.views`. Text never contains raw values from users' programs beyond messages that were made bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ffd.core import events as ev
+from ffd.core.model import Cause
+
+
+def event_text(event: ev.AnyEvent) -> str:
+    """One line for people; never empty."""
+    return WORDS[type(event)](event)
+
+
+def cause_text(cause: Cause | None) -> str:
+    """`error: exit code 3 (rank 1)`; "" for no cause."""
+    if cause is None:
+        return ""
+    rank = f" (rank {cause.rank})" if cause.rank > 0 else ""
+    return f"{cause.kind}: {cause.message}{rank}" if cause.message else f"{cause.kind}{rank}"
+
+
+def _with_cause(words: str, cause: Cause | None) -> str:
+    text = cause_text(cause)
+    return f"{words}: {text}" if text else words
+
+
+def _who(event: Any) -> str:
+    attempt = event.attempt
+    return f"{attempt.task}[{attempt.item}]#{attempt.attempt}"
+
+
+def _by(by: str) -> str:
+    return f" by {by}" if by else ""
+
+
+def _nodes_text(e: ev.ItemAdmitted) -> str:
+    nodes = list(dict.fromkeys(place.node for place in e.places))
+    return ", ".join(nodes[:4]) + (f" and {len(nodes) - 4} more" if len(nodes) > 4 else "")
+
+
+WORDS: dict[type, Callable[[Any], str]] = {
+    ev.SpecAdded: lambda e: f"document {e.digest[:12]} added",
+    ev.KeyRemembered: lambda e: "idempotency key remembered",
+    ev.WorkflowAccepted: lambda e: f"accepted as {e.name}.{e.number}{_by(e.by)}",
+    ev.WorkflowStarted: lambda e: "started",
+    ev.WorkflowSuspended: lambda e: f"suspended{_by(e.by)}",
+    ev.WorkflowResumed: lambda e: f"resumed{_by(e.by)}",
+    ev.WorkflowDoomed: lambda e: _with_cause(f"will end {e.verdict}", e.cause),
+    ev.WorkflowFinalizing: lambda e: f"main tasks {e.state}, finally tasks begin",
+    ev.WorkflowEnded: lambda e: _with_cause(e.state, e.cause),
+    ev.WorkflowReopened: lambda e: f"retried{_by(e.by)}, round {e.round}",
+    ev.WorkflowForgotten: lambda e: "left memory",
+    ev.PriorityChanged: lambda e: f"priority {e.priority}{_by(e.by)}",
+    ev.TaskOpened: lambda e: f"{e.task} opened with {e.item_count} item{'' if e.item_count == 1 else 's'}",
+    ev.TaskEnded: lambda e: _with_cause(f"{e.task} {e.state}", e.cause),
+    ev.ItemAdmitted: lambda e: f"{_who(e)} admitted to {_nodes_text(e)}",
+    ev.AttemptLaunching: lambda e: f"{_who(e)} launching",
+    ev.ReplicaStarted: lambda e: f"{_who(e)} rank {e.rank} started",
+    ev.AttemptRunning: lambda e: f"{_who(e)} running",
+    ev.ReplicaEnded: lambda e: f"{_who(e)} rank {e.rank} ended with code {e.exit_code}",
+    ev.AttemptStopping: lambda e: _with_cause(f"{_who(e)} stopping", e.cause),
+    ev.OutputsSet: lambda e: f"{_who(e)} set {', '.join(e.outputs)}",
+    ev.CheckpointSaved: lambda e: f"{_who(e)} saved a checkpoint",
+    ev.AttemptEnded: lambda e: _with_cause(f"{_who(e)} ended {e.outcome}", e.cause),
+    ev.ItemBackedOff: lambda e: f"{_who(e)} will be tried again",
+    ev.ItemReady: lambda e: f"{_who(e)} ready again",
+    ev.ItemEnded: lambda e: _with_cause(f"{_who(e)} {e.state}", e.cause),
+    ev.NodesChanged: lambda e: f"{len(e.nodes)} nodes",
+}

@@ -1,0 +1,90 @@
+"""Submit: a new workflow enters. Checks keys and limits, gives the number and the handle.
+
+Called by `core.step` for the Submit command. What follows (opening the first tasks) is `finish`.
+"""
+
+from __future__ import annotations
+
+from ffd.core.commands import Accepted, AnyCommand, Submit
+from ffd.core.events import KeyRemembered, SpecAdded, WorkflowAccepted, WorkflowStarted
+from ffd.core.state import State
+from ffd.core.work import Work
+from ffd.errors import Refusal
+
+
+def submit(work: Work, command: Submit) -> None:
+    """Answer: Accepted, or a Refusal (conflict, limit) that changed nothing."""
+    state, spec = work.state, command.spec
+    scope = key_scope(command)
+    if scope in state.keys:
+        work.answer(_answer_again(state, command, scope))
+        return
+    refusal = _refuse(state, command)
+    if refusal is not None:
+        work.answer(refusal)
+        return
+    if command.spec_digest not in state.dags:
+        work.emit(SpecAdded(command.spec_digest, spec))
+    workflow = state.next_workflow
+    number = state.numbers.get(f"{command.project}/{spec.name}", 0) + 1
+    priority = spec.priority if command.priority is None else command.priority
+    work.emit(
+        WorkflowAccepted(
+            workflow,
+            spec.name,
+            number,
+            command.project,
+            command.spec_digest,
+            command.params,
+            priority,
+            command.by,
+            command.base_dir,
+            {**spec.labels, **command.labels},
+        )  # fmt: skip
+    )
+    if scope:
+        work.emit(KeyRemembered(scope, command.payload_digest, workflow))
+    work.emit(WorkflowStarted(workflow))
+    work.answer(Accepted(workflow, f"{spec.name}.{number}", command.project))
+
+
+def key_scope(command: AnyCommand) -> str:
+    """Idempotency keys are scoped to project and verb; "" when the command has none."""
+    return f"{command.project}/{type(command).__name__}/{command.key}" if command.key else ""
+
+
+def refuse_reuse(state: State, command: AnyCommand, scope: str) -> Refusal | None:
+    """The conflict when a known key comes with another payload."""
+    if state.keys[scope][0] == command.payload_digest:
+        return None
+    return Refusal(
+        "this idempotency key was used for something else", code="conflict", field="key", hint="make a new key"
+    )
+
+
+def _answer_again(state: State, command: Submit, scope: str) -> Accepted | Refusal:
+    conflict = refuse_reuse(state, command, scope)
+    if conflict is not None:
+        return conflict
+    workflow = state.keys[scope][1]
+    live = state.workflows.get(workflow)
+    handle = live.row.handle if live else ""  # ended meanwhile: the shell looks the handle up by its number
+    return Accepted(workflow, handle, command.project, duplicate=True)
+
+
+def _refuse(state: State, command: Submit) -> Refusal | None:
+    limits = state.limits
+    task_count = len(command.spec.tasks) + len(command.spec.finally_tasks)
+    for name, have, more in (
+        ("live_workflows_count", len(state.workflows), 1),
+        ("live_tasks_count", state.item_count, task_count),
+    ):
+        bound = getattr(limits, name)
+        if have + more > bound:
+            return Refusal(
+                f"the daemon holds {have} of at most {bound} ({name})",
+                code="limit", field=f"limits.{name}", hint="wait until workflows end, or raise the limit",
+            )  # fmt: skip
+    if command.priority is not None and not 0 <= command.priority <= 1000:
+        return Refusal(f"priority is {command.priority}, expected 0 to 1000", field="priority")
+    return None

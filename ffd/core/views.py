@@ -1,0 +1,322 @@
+"""Views: state -> pages. Computed on demand, for live workflows and (loaded alone) for ended ones alike.
+
+Called by the daemon's engine; shown by API, CLI and TUI. Never here: the shapes (pages), why something waits
+(schedule.explain, told here in one sentence), or any change of state.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import msgspec
+
+from ffd.core import events as ev
+from ffd.core.memory import LiveTask, LiveWorkflow
+from ffd.core.model import TERMINAL, AttemptId, Cause, Item
+from ffd.core.pages import Check, EventPage, Explain, ItemPage, NodePage, QueuePage, TaskPage, WorkflowPage
+from ffd.core.schedule import explain as reasons
+from ffd.core.state import State
+from ffd.core.story import event_text
+from ffd.core.values import Values, output_values
+
+# The most telling state of a fan-out, first match wins.
+TELLING = ("stopping", "running", "launching", "admitted", "backoff", "ready", "failed", "cancelled", "succeeded")
+
+
+def workflow_page(state: State, workflow: int, number: int = 0) -> WorkflowPage:
+    """One workflow; `number`: the commit this state reflects."""
+    live = state.workflows[workflow]
+    row = live.row
+    counts: Counter[str] = Counter()
+    for task in live.tasks.values():
+        counts.update(task_counts(task))
+    return WorkflowPage(
+        id=row.id, handle=row.handle, name=row.name, project=row.project, state=row.state, verdict=row.verdict,
+        priority=row.priority, by=row.by, round=row.round, description=live.dag.spec.description, labels=row.labels,
+        params=row.params, task_count=len(live.tasks), counts=dict(sorted(counts.items())),
+        accepted_at_ms=row.accepted_at_ms, started_at_ms=row.started_at_ms, ended_at_ms=row.ended_at_ms,
+        cause=row.cause, number=number,
+    )  # fmt: skip
+
+
+def task_counts(task: LiveTask) -> dict[str, int]:
+    """Items by state; a task that never opened counts as one in its own state."""
+    if not task.items:
+        return {task.row.state: 1}
+    return dict(Counter(item.state for item in task.items))
+
+
+def task_pages(state: State, workflow: int, after: str = "", limit: int = 1000) -> list[TaskPage]:
+    """In document order (finally tasks last), from the one after `after`."""
+    live = state.workflows[workflow]
+    start = live.dag.order[after] + 1 if after in live.dag.order else 0
+    return [_task_page(state, live, name) for name in live.dag.names[start : start + limit]]
+
+
+def _task_page(state: State, live: LiveWorkflow, name: str) -> TaskPage:
+    task, spec = live.tasks[name], live.dag.tasks[name]
+    counts = task_counts(task)
+    word = task.row.state if task.row.state != "open" else next(state for state in TELLING if state in counts)
+    one = task.items[0] if len(task.items) == 1 else None
+    started = one.live.running_at_ms if one and one.live else 0
+    return TaskPage(
+        workflow=live.row.handle, name=name, state=word, finally_=live.is_finally(name),
+        item_count=len(task.items) if task.items else int(task.row.state != "succeeded"), fanout=spec.is_fanout,
+        counts=counts, needs=tuple(need.task for need in spec.needs), replicas=spec.gang.replicas,
+        attempt=one.number if one else 0, nodes=_nodes(one) if one else (), reason=_short_reason(state, live, name, word),
+        outputs=output_values(live, name) if task.row.state == "succeeded" else {}, opened_at_ms=task.row.opened_at_ms,
+        started_at_ms=started, ended_at_ms=task.row.ended_at_ms, cause=task.row.cause or (one.cause if one else None),
+    )  # fmt: skip
+
+
+def _nodes(item: Item) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(place.node for place in item.live.places)) if item.live else ()
+
+
+def _short_reason(state: State, live: LiveWorkflow, name: str, word: str) -> str:
+    """Why a task is not running, in one line; cheap: only what the queue already knows."""
+    if word == "waiting":
+        return _waits_for(live, name)
+    if word == "ready":
+        ready = state.ready.classes.get(state.ready_key(live, name))
+        if live.row.state == "suspended":
+            return "the workflow is suspended"
+        if ready is not None and ready.blocked_at == state.space.version:
+            return f"waits for room: {reasons.gang_text(live.dag.tasks[name])}"
+        return "in the queue"
+    return ""
+
+
+def _waits_for(live: LiveWorkflow, name: str) -> str:
+    if live.is_finally(name) and not live.row.finalizing:
+        return "runs after everything else"
+    left = [n.task for n in live.dag.tasks[name].needs if live.tasks[n.task].row.state not in TERMINAL]
+    more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+    return f"waits for {', '.join(left[:3])}{more}" if left else ""
+
+
+def item_pages(
+    state: State, workflow: int, task: str, after: int = -1, limit: int = 1000,
+    progress: dict[AttemptId, dict[str, Any]] | None = None,
+) -> list[ItemPage]:  # fmt: skip
+    """Items of one task in order, from the one after number `after`. `progress`: what running attempts told last."""
+    live = state.workflows[workflow]
+    items = live.tasks[task].items
+    return [
+        ItemPage(
+            workflow=live.row.handle,
+            task=task,
+            item=number,
+            state=item.state,
+            attempt=item.number,
+            user_failures=item.user_failures,
+            infra_failures=item.infra_failures,
+            nodes=_nodes(item),
+            since_at_ms=item.since_at_ms or live.tasks[task].row.opened_at_ms,
+            retry_at_ms=item.retry_at_ms,
+            outputs=item.outputs or (item.live.outputs if item.live else {}),
+            progress=(progress or {}).get(AttemptId(workflow, task, number, item.number), {}),
+            cause=item.cause,
+        )  # fmt: skip
+        for number, item in enumerate(items[after + 1 : after + 1 + limit], start=after + 1)
+    ]
+
+
+def attempt_ids(state: State, workflow: int, task: str, item: int) -> list[AttemptId]:
+    """All attempts of one item so far, oldest first."""
+    items = state.workflows[workflow].tasks[task].items
+    last = items[item].number if 0 <= item < len(items) else 0
+    return [AttemptId(workflow, task, item, number) for number in range(1, last + 1)]
+
+
+def node_pages(state: State) -> list[NodePage]:
+    """Nodes in name order."""
+    return [
+        NodePage(
+            name=node.name,
+            gpu_type=node.gpu_type,
+            gpu_count=node.gpu_count,
+            gpu_used_count=node.gpu_count - len(space.gpus),
+            cpu_millis=node.cpu_millis,
+            cpu_used_millis=node.cpu_millis - space.cpu_millis,
+            memory_bytes=node.memory_bytes,
+            memory_used_bytes=node.memory_bytes - space.memory_bytes,
+            slot_count=node.slot_count,
+            slot_used_count=node.slot_count - space.slots,
+            labels=node.labels,
+        )  # fmt: skip
+        for node, space in ((space.node, space) for space in state.space.nodes.values())
+    ]
+
+
+def queue_pages(state: State) -> list[QueuePage]:
+    """Classes of waiting gangs, most urgent head first."""
+    heads = []
+    for ready in state.ready.classes.values():
+        head = ready.head(state.is_eligible)
+        if head is not None:
+            heads.append((head, ready))
+    heads.sort(key=lambda pair: pair[0])
+    pages = []
+    for place, (head, ready) in enumerate(heads, start=1):
+        live = state.workflows[head[1]]
+        name = live.dag.names[head[2]]
+        is_blocked = ready.blocked_at == state.space.version
+        pages.append(
+            QueuePage(
+                position=place,
+                project=live.row.project,
+                gang=reasons.gang_text(live.dag.tasks[name]),
+                waiting_count=sum(state.is_eligible(entry) for entry in ready.heap),
+                head=f"{live.row.handle}/{name}[{head[3]}]",
+                reason="no room now" if is_blocked else "next cycle",
+            )  # fmt: skip
+        )
+    return pages
+
+
+def event_page(number: int, index: int, at_ms: int, event: ev.AnyEvent, handle: str = "") -> EventPage:
+    """One event for people and programs. `handle` of its workflow, if known."""
+    attempt: AttemptId | None = getattr(event, "attempt", None)
+    workflow = attempt.workflow if attempt else getattr(event, "workflow", 0)
+    data = {} if isinstance(event, ev.SpecAdded) else msgspec.to_builtins(_fields(event))
+    return EventPage(
+        number=number, index=index, at_ms=at_ms, kind=type(event).__name__, workflow=workflow, handle=handle,
+        task=attempt.task if attempt else getattr(event, "task", ""), item=attempt.item if attempt else -1,
+        attempt=attempt.attempt if attempt else 0, text=event_text(event), data=data,
+    )  # fmt: skip
+
+
+def _fields(event: ev.AnyEvent) -> dict[str, Any]:
+    return {
+        name: getattr(event, name) for name in event.__struct_fields__ if name not in ("attempt", "workflow", "task")
+    }
+
+
+# -------------------------------------------------------------------------------------------------------- why
+
+
+def explain(state: State, workflow: int, task: str, item: int, now_ms: int) -> Explain:
+    """Why it waits, or why it ended as it did. `task` "": of the workflow; `item` -1: the most telling one."""
+    live = state.workflows[workflow]
+    if not task:
+        return _explain_workflow(state, live, now_ms)
+    live_task = live.tasks[task]
+    if not live_task.items:
+        return _explain_unopened(live, task, live_task)
+    number = item if item >= 0 else _telling_item(live_task)
+    return _explain_item(state, live, task, number, now_ms)
+
+
+def _explain_workflow(state: State, live: LiveWorkflow, now_ms: int) -> Explain:
+    row = live.row
+    if row.state in TERMINAL:
+        return Explain(
+            subject=row.handle, state=row.state, headline=f"{row.state}{_because(row.cause)}", cause=row.cause,
+            tail=row.cause.tail if row.cause else "",
+        )  # fmt: skip
+    for word in ("ready", "backoff", "running", "launching", "stopping", "waiting"):
+        for name, task in live.tasks.items():
+            if word in task_counts(task):
+                found = explain(state, row.id, name, -1, now_ms)
+                return msgspec.structs.replace(found, headline=f"{found.subject}: {found.headline}", subject=row.handle)
+    return Explain(subject=row.handle, state=row.state, headline=f"is {row.state}")
+
+
+def _explain_unopened(live: LiveWorkflow, name: str, task: LiveTask) -> Explain:
+    subject = f"{live.row.handle}/{name}"
+    if task.row.state != "waiting":
+        cause = task.row.cause
+        headline = (
+            f"{task.row.state}{_because(cause)}" if cause else f"{task.row.state}: the list it runs over is empty"
+        )
+        return Explain(subject=subject, state=task.row.state, headline=headline, cause=cause)
+    checks = tuple(
+        Check(
+            name=f"needs {need.task}",
+            verdict="pass" if live.tasks[need.task].row.state in TERMINAL else "wait",
+            detail=f"{need.outcome} is asked, it is {live.tasks[need.task].row.state}",
+        )
+        for need in live.dag.tasks[name].needs
+    )
+    return Explain(subject=subject, state="waiting", headline=_waits_for(live, name), checks=checks)
+
+
+def _telling_item(task: LiveTask) -> int:
+    for word in ("failed", *TELLING):
+        for number, item in enumerate(task.items):
+            if item.state == word:
+                return number
+    return 0
+
+
+def _explain_item(state: State, live: LiveWorkflow, name: str, number: int, now_ms: int) -> Explain:
+    item = live.tasks[name].items[number]
+    subject = f"{live.row.handle}/{name}" + (f"[{number}]" if live.dag.tasks[name].is_fanout else "")
+    cause = item.cause or (item.live.stop_cause if item.live else None)
+    tail = cause.tail if cause else ""
+    if item.state == "ready":
+        checks = tuple(reasons.checks(state, live, name, number, now_ms))
+        first = next((check for check in checks if check.verdict != "pass"), None)
+        headline = first.detail if first else "nothing stands in its way: the next cycle starts it"
+        hints = []
+        if first is not None and first.name == "space":
+            hints = [f"{holder} holds what it would use" for holder in reasons.holders(state, live.dag.tasks[name])]
+        return Explain(
+            subject=subject, state="ready", headline=headline, checks=checks, hints=tuple(hints),
+            position=reasons.position(state, live, name, number), cause=cause, tail=tail,
+        )  # fmt: skip
+    if item.state == "backoff":
+        seconds = max(0, item.retry_at_ms - now_ms) / 1000
+        headline = f"attempt {item.number} failed{_because(cause)}; the next starts in {seconds:.1f} s"
+    elif item.state in TERMINAL:
+        headline = f"{item.state}{_because(cause)}"
+    else:
+        headline = f"is {item.state} on {', '.join(_nodes(item))}" + (
+            _because(cause) if item.state == "stopping" else ""
+        )
+    return Explain(subject=subject, state=item.state, headline=headline, cause=cause, tail=tail)
+
+
+def _because(cause: Cause | None) -> str:
+    """` because ...`: the cause in words: where, which rank, what."""
+    if cause is None:
+        return ""
+    where = f"{cause.task} " if cause.task else ""
+    which = f"attempt {cause.attempt} " if cause.attempt else ""
+    rank = f"rank {cause.rank}: " if cause.rank >= 0 else ""
+    return f": {where}{which}{rank}{cause.message or cause.kind}"
+
+
+def resolve(state: State, text: str, project: str = "") -> int | None:
+    """A live workflow by handle or number; None when there is none in memory (the store may know it)."""
+    if text.isdecimal():
+        return int(text) if int(text) in state.workflows else None
+    found = [
+        workflow
+        for workflow, live in state.workflows.items()
+        if live.row.handle == text and (not project or live.row.project == project)
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def task_inputs(state: State, attempt: AttemptId) -> dict[str, Any]:
+    """What an attempt may know, as the fields of the API's TaskInputs. Raises KeyError for one that is not current."""
+    found = state.current(attempt)
+    if found is None:
+        raise KeyError(attempt.label())
+    live, _, item, _ = found
+    spec = live.dag.tasks[attempt.task]
+    seen = live.dag.main_names if live.is_finally(attempt.task) else tuple(need.task for need in spec.needs)
+    outputs = {name: output_values(live, name) for name in seen if live.tasks[name].row.state == "succeeded"}
+
+    return {
+        "workflow": live.row.id,
+        "handle": live.row.handle,
+        "project": live.row.project,
+        "params": live.row.params,
+        "outputs": outputs,
+        "binding": Values(live, spec, attempt.item).binding(),
+        "checkpoint": item.checkpoint,
+    }
