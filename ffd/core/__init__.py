@@ -8,6 +8,6 @@ Laws of this room:
 4. Lifecycles are tables (`lifecycle.py`). Control flow is three tables (`step.py`).
 5. Same state and same inputs give the same output, whatever the hash seed: no set is ever iterated into an event.
 
-Read: model -> commands, reports, events, effects -> lifecycle -> state -> step -> submit -> control -> schedule -> launch
--> observe -> finish -> views.
+Read: model -> commands, reports, events, effects -> lifecycle -> state -> step -> submit -> control -> schedule
+-> launch -> observe -> finish -> views.
 """

@@ -38,7 +38,7 @@ def replica_exited(work: Work, report: reports.ReplicaExited) -> None:
     if found is None:
         _stale(work, report.attempt)
         return
-    live, _, item, attempt = found
+    live, _, _, attempt = found
     if report.rank in attempt.exited or not 0 <= report.rank < len(attempt.places):
         return
     spec = live.dag.tasks[report.attempt.task]

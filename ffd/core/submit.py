@@ -40,7 +40,7 @@ def submit(work: Work, command: Submit) -> None:
             command.by,
             command.base_dir,
             {**spec.labels, **command.labels},
-        )  # fmt: skip
+        )
     )
     if scope:
         work.emit(KeyRemembered(scope, command.payload_digest, workflow))
@@ -83,8 +83,10 @@ def _refuse(state: State, command: Submit) -> Refusal | None:
         if have + more > bound:
             return Refusal(
                 f"the daemon holds {have} of at most {bound} ({name})",
-                code="limit", field=f"limits.{name}", hint="wait until workflows end, or raise the limit",
-            )  # fmt: skip
+                code="limit",
+                field=f"limits.{name}",
+                hint="wait until workflows end, or raise the limit",
+            )
     if command.priority is not None and not 0 <= command.priority <= 1000:
         return Refusal(f"priority is {command.priority}, expected 0 to 1000", field="priority")
     return None

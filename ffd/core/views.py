@@ -64,7 +64,8 @@ def _task_page(state: State, live: LiveWorkflow, name: str) -> TaskPage:
         workflow=live.row.handle, name=name, state=word, finally_=live.is_finally(name),
         item_count=len(task.items) if task.items else int(task.row.state != "succeeded"), fanout=spec.is_fanout,
         counts=counts, needs=tuple(need.task for need in spec.needs), replicas=spec.gang.replicas,
-        attempt=one.number if one else 0, nodes=_nodes(one) if one else (), reason=_short_reason(state, live, name, word),
+        attempt=one.number if one else 0, nodes=_nodes(one) if one else (),
+        reason=_short_reason(state, live, name, word),
         outputs=output_values(live, name) if task.row.state == "succeeded" else {}, opened_at_ms=task.row.opened_at_ms,
         started_at_ms=started, ended_at_ms=task.row.ended_at_ms, cause=task.row.cause or (one.cause if one else None),
     )  # fmt: skip
@@ -118,7 +119,7 @@ def item_pages(
             outputs=item.outputs or (item.live.outputs if item.live else {}),
             progress=(progress or {}).get(AttemptId(workflow, task, number, item.number), {}),
             cause=item.cause,
-        )  # fmt: skip
+        )
         for number, item in enumerate(items[after + 1 : after + 1 + limit], start=after + 1)
     ]
 
@@ -145,7 +146,7 @@ def node_pages(state: State) -> list[NodePage]:
             slot_count=node.slot_count,
             slot_used_count=node.slot_count - space.slots,
             labels=node.labels,
-        )  # fmt: skip
+        )
         for node, space in ((space.node, space) for space in state.space.nodes.values())
     ]
 
@@ -171,7 +172,7 @@ def queue_pages(state: State) -> list[QueuePage]:
                 waiting_count=sum(state.is_eligible(entry) for entry in ready.heap),
                 head=f"{live.row.handle}/{name}[{head[3]}]",
                 reason="no room now" if is_blocked else "next cycle",
-            )  # fmt: skip
+            )
         )
     return pages
 
@@ -264,9 +265,15 @@ def _explain_item(state: State, live: LiveWorkflow, name: str, number: int, now_
         if first is not None and first.name == "space":
             hints = [f"{holder} holds what it would use" for holder in reasons.holders(state, live.dag.tasks[name])]
         return Explain(
-            subject=subject, state="ready", headline=headline, checks=checks, hints=tuple(hints),
-            position=reasons.position(state, live, name, number), cause=cause, tail=tail,
-        )  # fmt: skip
+            subject=subject,
+            state="ready",
+            headline=headline,
+            checks=checks,
+            hints=tuple(hints),
+            position=reasons.position(state, live, name, number),
+            cause=cause,
+            tail=tail,
+        )
     if item.state == "backoff":
         seconds = max(0, item.retry_at_ms - now_ms) / 1000
         headline = f"attempt {item.number} failed{_because(cause)}; the next starts in {seconds:.1f} s"
