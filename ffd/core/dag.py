@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 
-from ffd.core.expr import Expect, Program, Scope, compile_expr
-from ffd.core.spec import Need, Spec, Task
+from ffd.core.expr import Expect, Program, Scope, compile_expr, value_type
+from ffd.core.expr.scope import element_type
+from ffd.core.spec import Need, Spec, Task, Template, share_empties
 
 
 class Dag:
     """`tasks` maps every task (main and finally) by name; `order` numbers them in document order, finally tasks last.
 
-    `children[name]` are (child, need) edges; finally tasks have edges only among themselves. `request[name]` is the
-    task's equivalence class: tasks with equal requests fit, or do not fit, alike.
+    `children[name]` are (child, need) edges; finally tasks have edges only among themselves.
     """
 
     __slots__ = (
@@ -26,12 +26,12 @@ class Dag:
         "main_names",
         "names",
         "order",
-        "request",
         "spec",
         "tasks",
     )
 
     def __init__(self, spec: Spec) -> None:
+        share_empties(spec)
         self.spec = spec
         self.tasks: dict[str, Task] = {t.name: t for t in (*spec.tasks, *spec.finally_tasks)}
         self.names: tuple[str, ...] = tuple(self.tasks)
@@ -39,7 +39,6 @@ class Dag:
         self.finally_names: tuple[str, ...] = self.names[len(spec.tasks) :]
         self.order: dict[str, int] = {name: i for i, name in enumerate(self.names)}
         self.children: dict[str, tuple[tuple[str, Need], ...]] = self._children()
-        self.request: dict[str, Hashable] = {name: (t.resources, t.gang) for name, t in self.tasks.items()}
         self._scope: Scope | None = None
         self._programs: dict[tuple[str, str, bool, Expect], Program] = {}
 
@@ -50,10 +49,17 @@ class Dag:
         if found is None:
             self._scope = self._scope or Scope.of_spec(self.spec)
             is_final = self.order[task.name] >= len(self.main_names)
-            base = self._scope
-            scope = base.for_task_once(is_final=is_final) if once else base.for_task(task, is_final=is_final)
+            if once:
+                scope = self._scope.of_task(is_final=is_final)
+            else:
+                scope = self._scope.of_items(task, self._item_type(task), is_final=is_final)
             found = self._programs[key] = compile_expr(source, scope, expect=expect)
         return found
+
+    def _item_type(self, task: Task) -> str:
+        if isinstance(task.foreach, Template):
+            return element_type(self.program(task, task.foreach.parts[1], once=True, expect="list").type)
+        return "" if task.foreach is None else value_type(task.foreach)
 
     def _children(self) -> dict[str, tuple[tuple[str, Need], ...]]:
         edges: dict[str, list[tuple[str, Need]]] = {}
@@ -61,6 +67,11 @@ class Dag:
             for need in task.needs:
                 edges.setdefault(need.task, []).append((task.name, need))
         return {name: tuple(found) for name, found in edges.items()}
+
+    def request(self, name: str) -> Hashable:
+        """The task's equivalence class: tasks with equal requests fit, or do not fit, alike."""
+        task = self.tasks[name]
+        return (task.resources, task.gang)
 
     def handled(self, name: str) -> bool:
         """True when a failure of this task is somebody's business: a `failed` or `done` need (semantics rule 2)."""

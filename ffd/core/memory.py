@@ -7,9 +7,9 @@ loading only; read by the stages. Never here: what an event changes (state), or 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from heapq import heappop, heappush
-from typing import Self
+from typing import Self, cast
 
 import msgspec
 
@@ -39,7 +39,7 @@ class LiveTask(msgspec.Struct, gc=False):
     failed: int = 0
     cancelled: int = 0
     active: int = 0
-    items: list[Item] = []
+    items: Sequence[Item] = ()
     backlog: deque[int] | None = None
 
 
@@ -182,7 +182,7 @@ class Memory:
 
     def ready_key(self, live: LiveWorkflow, task: str) -> Hashable:
         """The equivalence class of a task's items. A gang that follows another task's domain is a class of its own."""
-        key = live.dag.request[task]
+        key = live.dag.request(task)
         return (key, live.row.id) if live.dag.tasks[task].gang.topology_with else key
 
     def _queue(self, live: LiveWorkflow, name: str, numbers: range | tuple[int, ...]) -> None:
@@ -299,7 +299,7 @@ class Memory:
             task.items = [Item() for _ in range(task.row.item_count)]
             self.item_count += max(1, len(task.items)) - 1
         for (workflow, name, number), blob in rows.items.items():
-            items = self.workflows[workflow].tasks[name].items
+            items = cast("list[Item]", self.workflows[workflow].tasks[name].items)
             if number < len(items):  # rows of an earlier round may lie beyond
                 items[number] = _decode_item(blob)
         for workflow in rows.workflows:

@@ -35,7 +35,7 @@ class Template(msgspec.Struct, frozen=True, tag="template", gc=False):
 Text = str | Template
 
 
-class Param(msgspec.Struct, frozen=True, omit_defaults=True):
+class Param(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One declared parameter. `default` is meaningless when `required`."""
 
     name: str
@@ -118,7 +118,7 @@ class Checkpoint(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     grace_ms: int = 30_000
 
 
-class Task(msgspec.Struct, frozen=True, omit_defaults=True):
+class Task(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One named node of the DAG, before it runs.
 
     kind `run`: `script` is a shell script in which each `${{ cel }}` was replaced by `"${FFD_EXPR_k}"`-style variable
@@ -157,7 +157,7 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.foreach is not None or bool(self.matrix)
 
 
-class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
+class Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A whole validated document. `tasks` is in document order; `finally_tasks` run after all of them."""
 
     name: str
@@ -173,3 +173,15 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout_ms: int = 0
     ttl_success_ms: int = 0  # 0 = the store's retention policy
     ttl_failure_ms: int = 0
+
+
+_EMPTY: dict[str, Any] = {}
+_MAPS = ("bindings", "with_", "env", "files", "matrix", "outputs")
+
+
+def share_empties(spec: Spec) -> None:
+    """Let all empty maps of the tasks be one object: 400 bytes less per plain task, and nobody can tell (frozen)."""
+    for task in (*spec.tasks, *spec.finally_tasks):
+        for field in _MAPS:
+            if not getattr(task, field):
+                msgspec.structs.force_setattr(task, field, _EMPTY)
