@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 
-from ffd.core.expr import Expect, Program, Scope, compile_expr, value_type
-from ffd.core.expr.scope import element_type
-from ffd.core.spec import Need, Spec, Task, Template, share_empties
+from ffd.core.expr import Expect, Program, Scope, compile_expr
+from ffd.core.spec import Need, Spec, Task, share_empties
 
 
 class Dag:
@@ -49,17 +48,10 @@ class Dag:
         if found is None:
             self._scope = self._scope or Scope.of_spec(self.spec)
             is_final = self.order[task.name] >= len(self.main_names)
-            if once:
-                scope = self._scope.of_task(is_final=is_final)
-            else:
-                scope = self._scope.of_items(task, self._item_type(task), is_final=is_final)
+            base = self._scope
+            scope = base.for_task_once(is_final=is_final) if once else base.for_task(task, is_final=is_final)
             found = self._programs[key] = compile_expr(source, scope, expect=expect)
         return found
-
-    def _item_type(self, task: Task) -> str:
-        if isinstance(task.foreach, Template):
-            return element_type(self.program(task, task.foreach.parts[1], once=True, expect="list").type)
-        return "" if task.foreach is None else value_type(task.foreach)
 
     def _children(self) -> dict[str, tuple[tuple[str, Need], ...]]:
         edges: dict[str, list[tuple[str, Need]]] = {}
