@@ -77,7 +77,7 @@ def default_address() -> str:
     """Where this user's own daemon listens when nobody says otherwise."""
     from ffd.api import address
 
-    return address.default_address({key: os.environ[key] for key in ("XDG_RUNTIME_DIR",) if key in os.environ})
+    return address.default_address({key: value for key, value in os.environ.items() if key != "FFD_ADDRESS"})
 
 
 def state_address(state: str) -> str:
