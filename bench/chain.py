@@ -1,0 +1,63 @@
+"""A chain of 200 real /bin/true: what one durable transition after the other costs, and how fast a met need starts."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import anyio
+
+from bench.daemon import daemon, document, follow
+from bench.floor import chain_per_s
+from bench.table import show, verdict
+from ffd.core.pages import EventPage
+
+COUNT = 200
+
+
+def source(name: str, count: int) -> bytes:
+    tasks: dict[str, object] = {"t0": {"command": ["/bin/true"]}}
+    for k in range(1, count):
+        tasks[f"t{k}"] = {"command": ["/bin/true"], "needs": [f"t{k - 1}"]}
+    return document(name, tasks)
+
+
+async def measure() -> tuple[float, list[EventPage]]:
+    """(tasks per second from submit to last event, the events)."""
+    async with daemon("--runtime", "local") as found, found.client() as client:
+        await (await _submit_and_wait(client, "warm", 5))
+        start = time.perf_counter()
+        events = await (await _submit_and_wait(client, "chain", COUNT))
+        return COUNT / (time.perf_counter() - start), events
+
+
+async def _submit_and_wait(client, name: str, count: int):  # type: ignore[no-untyped-def]
+    number = (await client.status()).commit_number
+    await client.submit(source(name, count))
+    return follow(client, f"{number}.999999", 1)
+
+
+def start_latencies_ms(events: list[EventPage]) -> list[float]:
+    """From the commit that settled a need to the instant the process was seen running."""
+    ended = {event.task: event.at_ms for event in events if event.kind == "TaskEnded"}
+    running = {event.task: event.at_ms for event in events if event.kind == "AttemptRunning"}
+    return [running[f"t{k}"] - ended[f"t{k - 1}"] for k in range(1, COUNT)]
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="ffd-bench-") as folder:
+        floor = chain_per_s(Path(folder), COUNT)
+    figure, events = anyio.run(measure)
+    waits = sorted(start_latencies_ms(events))
+    p50, p99 = statistics.median(waits), waits[int(len(waits) * 0.99)]
+    show(
+        [
+            ("floor: bare loop, each transition committed", f"{floor:,.0f} tasks/s", ""),
+            ("chain of 200 /bin/true", f"{figure:,.0f} tasks/s", ""),
+            ("ratio", f"{figure / floor:.2f}", verdict(figure / floor, 0.7, 0.95)),
+            ("need met -> process started, p50", f"{p50:.1f} ms", verdict(p50, 5, 2, less=True)),
+            ("need met -> process started, p99", f"{p99:.1f} ms", verdict(p99, 25, 10, less=True)),
+        ]
+    )

@@ -1,0 +1,43 @@
+"""1 -> 1000 -> 1 real processes, 4 at once."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import anyio
+
+from bench.daemon import daemon, document, follow
+from bench.floor import fanout_per_s
+from bench.table import show, verdict
+
+COUNT, AT_ONCE = 1000, 4
+TRUE = {"command": ["/bin/true"]}
+
+
+async def measure() -> float:
+    async with daemon("--runtime", "local") as found, found.client() as client:
+        number = (await client.status()).commit_number
+        tasks = {
+            "first": TRUE,
+            "work": {**TRUE, "needs": ["first"], "foreach": list(range(COUNT)), "max_parallel": AT_ONCE},
+            "last": {**TRUE, "needs": ["work"]},
+        }
+        start = time.perf_counter()
+        await client.submit(document("fanout", tasks))
+        await follow(client, f"{number}.999999", 1)
+        return (COUNT + 2) / (time.perf_counter() - start)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="ffd-bench-") as folder:
+        floor = fanout_per_s(Path(folder), COUNT, AT_ONCE)
+    figure = anyio.run(measure)
+    show(
+        [
+            ("floor: bare loop, 4 at once, each start and end committed", f"{floor:,.0f} tasks/s", ""),
+            ("1 -> 1000 -> 1 /bin/true, 4 at once", f"{figure:,.0f} tasks/s", ""),
+            ("ratio", f"{figure / floor:.2f}", verdict(figure / floor, 0.6, 0.9)),
+        ]
+    )
