@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-
 from ffd.api.client import Client
+
 from ffd.core.pages import EventPage
 
 

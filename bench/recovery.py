@@ -9,13 +9,13 @@ from pathlib import Path
 
 import anyio
 import msgspec
+from ffd.plugins.store.sqlite import SqliteStore
 
 from bench.big import COUNT, WIDTH, layered
 from bench.daemon import Daemon
 from bench.table import show, verdict
 from ffd.core.model import Item, Listing, Rows, Task, Workflow
 from ffd.plugins.ports import Batch, Lease
-from ffd.plugins.store.sqlite import SqliteStore
 
 ARGS = ("--runtime", "virtual", "--pretend", "1x1:H100")
 HISTORY_WORKFLOWS, HISTORY_ITEMS = 1000, 1000
