@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -18,10 +18,14 @@ from ffd.cli.session import Session, Verb, pass_session
 from ffd.errors import Refusal
 
 if TYPE_CHECKING:
-    from ffd.api.client import Client, LogLines
+    from ffd.api.client import Client, LogBatch, LogLines
+    from ffd.core.pages import TaskPage
 
+LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 FIRST_FAIL = "first-fail"
 LINE_BYTES = 64 << 10  # a longer line is given in pieces, so that no line is held without bound
+LINE_GUESS_BYTES = 256
+LINE_GUESS_GROWTH = 16
 COLOURS = ("36", "35", "33", "32", "34", "31")
 
 
@@ -82,28 +86,99 @@ def logs(
     Replicas, attempts and items are merged as they come, each line headed by where it is from. A pipe or file gets the
     bytes as they were written; on a terminal control bytes are shown, not obeyed.
     """
-    if ranks is None and target.rank >= 0:
-        ranks = (target.rank,)
+    chosen = (target.rank,) if ranks is None and target.rank >= 0 else ranks
 
     async def work(client: Client) -> None:
-        chosen, which = ranks, attempt or target.attempt
+        query = Query(client, target, (), attempt or target.attempt)
         if isinstance(chosen, str):
-            chosen, which = await _first_fail(client, target, which)
-        printer = Printer(grep)
+            query = await _first_fail(query)
+        elif chosen:
+            query = query._replace(ranks=chosen)
+        printer = Printer({page.name: page async for page in client.all_tasks(target.workflow)}, query.is_one(), grep)
+        cursor = ""
         if tail is not None:
-            printer.hold(tail)
-        batches = client.follow_log(
-            target.workflow, target.task, item=target.item, attempt=which, ranks=chosen, follow=follow
-        )
-        async for batch in batches:
-            printer.take(batch)
+            cursor = await _tail(query, tail, printer)
+        if tail is None or follow:
+            async for batch in query.batches(follow=follow, cursor=cursor):
+                printer.take(batch.lines)
         printer.end()
 
     session.call(work)
 
 
-async def _first_fail(client: Client, target: refs.Target, attempt: int) -> tuple[tuple[int, ...], int]:
-    """Rank and attempt of the replica that failed first. Refusal (not_found) when none did."""
+class Query(NamedTuple):
+    """Whose logs. `ranks` () and `attempt` 0 = all."""
+
+    client: Client
+    target: refs.Target
+    ranks: tuple[int, ...]
+    attempt: int
+
+    def batches(self, *, follow: bool, offset: int = 0, cursor: str = "") -> AsyncIterator[LogBatch]:
+        """What there is, from `offset` of each log (negative: before its end) or after `cursor`."""
+        return self.client.follow_log(
+            self.target.workflow, self.target.task, item=self.target.item, attempt=self.attempt, ranks=self.ranks,
+            offset=offset, follow=follow, cursor=cursor,
+        )  # fmt: skip
+
+    def is_one(self) -> bool:
+        """Whether it can only be one replica, so that its lines need no head."""
+        return bool(self.target.item >= 0 and self.attempt and len(self.ranks) == 1)
+
+
+async def _tail(query: Query, count: int, printer: Printer) -> str:
+    """Print the last `count` lines of each log there is; the cursor behind them. Reads further back until it has them:
+    how long lines are, nobody knows before."""
+    back_bytes = max(count * LINE_GUESS_BYTES, 1)
+    while True:
+        tails: dict[Stream, Tail] = {}
+        cursor = ""
+        async for batch in query.batches(follow=False, offset=-back_bytes):
+            cursor = batch.cursor
+            for lines in batch.lines:
+                start = lines.offset - lines.dropped_bytes
+                tails.setdefault(stream_of(lines), Tail(start, count)).take(lines.data)
+        if all(tail.is_whole() for tail in tails.values()):
+            break
+        back_bytes *= LINE_GUESS_GROWTH
+    for stream, tail in tails.items():
+        printer.lines(stream, tail.kept())
+    return cursor
+
+
+class Tail:
+    """The last lines of one log, read from `start`. What stands before the first newline is half a line, unless the
+    log begins there."""
+
+    def __init__(self, start: int, count: int) -> None:
+        self.start = start
+        self.count = count
+        self.buffer = b""
+
+    def take(self, data: bytes) -> None:
+        lines = split(self.buffer + data)
+        self.buffer = b"".join(lines[-self.count - 1 :])
+
+    def is_whole(self) -> bool:
+        """Whether nothing further back is needed."""
+        return self.start == 0 or self.buffer.count(b"\n") > self.count
+
+    def kept(self) -> list[bytes]:
+        return split(self.buffer)[-self.count :] if self.count else []
+
+
+def split(data: bytes) -> list[bytes]:
+    """Lines with their newlines; only those end a line. The last may have none."""
+    return LINE.findall(data)
+
+
+def stream_of(lines: LogLines) -> Stream:
+    return Stream(lines.task, lines.item, lines.attempt, lines.rank)
+
+
+async def _first_fail(query: Query) -> Query:
+    """The query for the replica that failed first. Refusal (not_found) when none did."""
+    client, target = query.client, query.target
     if target.item >= 0:
         cause = (await show.find_item(client, target)).cause
     elif target.task:
@@ -112,19 +187,74 @@ async def _first_fail(client: Client, target: refs.Target, attempt: int) -> tupl
         cause = (await client.get(target.workflow)).cause
     if cause is None or cause.rank < 0:
         raise Refusal("no replica of it has failed", code="not_found", hint=f"ffd why {refs.shown(*target[:3])}")
-    return (cause.rank,), attempt or cause.attempt
+    where = target._replace(task=cause.task or target.task, item=cause.item if cause.item >= 0 else target.item)
+    return Query(client, where, (cause.rank,), query.attempt or cause.attempt)
 
 
 class Printer:
-    """Turns batches into lines on stdout. Holds a partial line per stream until its end is known, at most LINE_BYTES;
-    with `hold(n)`, the last n lines of each stream until the batches of what was there are through."""
+    """Writes lines to stdout. An unfinished line is held until it is finished, long, or all is over, so that lines of
+    two replicas never run into each other."""
 
-    def __init__(self, grep: re.Pattern[bytes] | None = None) -> None:
+    def __init__(
+        self, tasks: Mapping[str, TaskPage], is_one: bool = False, grep: re.Pattern[bytes] | None = None
+    ) -> None:
+        self.tasks = tasks
         self.grep = grep
-        self.out = sys.stdout.buffer
-        self.safe = sys.stdout.isatty()
+        self.is_raw = not sys.stdout.isatty()
         self.colour = terminal.colours(sys.stdout)
+        self.has_heads = not is_one and (
+            len(tasks) > 1 or any(page.fanout or page.replicas > 1 or page.attempt > 1 for page in tasks.values())
+        )
         self.partial: dict[Stream, bytes] = {}
-        self.seen: list[Stream] = []
-        self.held: dict[Stream, deque[bytes]] | None = None
-        self.tail = 0
+        self.seen: dict[Stream, str] = {}  # its colour
+
+    def take(self, batch: Iterable[LogLines]) -> None:
+        """Some bytes of some replicas, in order."""
+        for lines in batch:
+            stream = stream_of(lines)
+            if lines.dropped_bytes:
+                self.lines(stream, [self.partial.pop(stream, b"")])
+                sys.stdout.flush()
+                terminal.say(f"-- {lines.dropped_bytes} bytes of {self._name(stream)} dropped --")
+            data = self.partial.pop(stream, b"") + lines.data
+            whole = data.rfind(b"\n") + 1
+            if len(data) - whole >= LINE_BYTES:
+                whole = len(data)
+            if whole < len(data):
+                self.partial[stream] = data[whole:]
+            self.lines(stream, split(data[:whole]))
+        sys.stdout.flush()
+
+    def end(self) -> None:
+        """Nothing follows: unfinished lines are given as they are."""
+        for stream, data in self.partial.items():
+            self.lines(stream, [data])
+        self.partial = {}
+        sys.stdout.flush()
+
+    def lines(self, stream: Stream, lines: Iterable[bytes]) -> None:
+        """Whole lines of one replica."""
+        for line in lines:
+            if line and (self.grep is None or self.grep.search(line)):
+                self._line(stream, line)
+
+    def _line(self, stream: Stream, line: bytes) -> None:
+        if stream not in self.seen:
+            self.seen[stream] = COLOURS[len(self.seen) % len(COLOURS)]
+            self.has_heads |= len(self.seen) > 1
+        head = f"{self._name(stream)} | " if self.has_heads else ""
+        if head and self.colour:
+            head = f"\x1b[{self.seen[stream]}m{head}\x1b[0m"
+        if self.is_raw:
+            sys.stdout.buffer.write(head.encode() + line + (b"" if line.endswith(b"\n") or not head else b"\n"))
+            return
+        text = line.rstrip(b"\r\n").decode(errors="backslashreplace")
+        for part in text.split("\r"):  # progress bars draw over themselves: each state is a line
+            sys.stdout.write(f"{head}{terminal.sanitise(part)}\n")
+
+    def _name(self, stream: Stream) -> str:
+        """`train[3]#2:5`, without what says nothing."""
+        page = self.tasks.get(stream.task)
+        item = f"[{stream.item}]" if page is None or page.fanout else ""
+        rank = f":{stream.rank}" if page is None or page.replicas > 1 else ""
+        return terminal.cell(f"{stream.task}{item}#{stream.attempt}{rank}")

@@ -91,9 +91,18 @@ class Verbs(click.Group):
             with formatter.section(section):
                 formatter.write_dl([(name, place.text) for name, place in VERBS.items() if place.section == section])
 
+    def __call__(self, *arguments: Any, **more: Any) -> NoReturn:
+        """As the process `ffd`: what nobody foresaw is told too, and no text is too odd for the terminal's encoding."""
+        sys.excepthook = _bug
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        self.main(*arguments, **more)
+
     def main(self, *arguments: Any, **more: Any) -> NoReturn:
         """Run, and leave with an exit code of `exits`. Errors of ours are one line and a hint on stderr."""
         more["standalone_mode"] = False
+        more["prog_name"] = "ffd"
         try:
             code = self._run(*arguments, **more)
             sys.stdout.flush()
@@ -104,6 +113,9 @@ class Verbs(click.Group):
     def _run(self, *arguments: Any, **more: Any) -> int:
         try:
             result = super().main(*arguments, **more)
+        except click.exceptions.NoArgsIsHelpError as error:
+            terminal.say(error.format_message())
+            return exits.USAGE
         except click.ClickException as error:
             return _usage(error)
         except (click.Abort, KeyboardInterrupt):
@@ -117,6 +129,11 @@ class Verbs(click.Group):
             if isinstance(cause, KeyboardInterrupt):
                 return exits.INTERRUPTED
             raise cause from None
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # a full disk behind stdout, a directory that may not be written
+            terminal.say(f"error: {error}")
+            return exits.REFUSED
         return result if isinstance(result, int) else exits.OK
 
 
@@ -145,10 +162,10 @@ def _reader_left() -> int:
     return exits.OK
 
 
-@click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command("ffd", cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="ffd %(version)s")
 @click.pass_context
-def cli(ctx: click.Context) -> None:
+def main(ctx: click.Context) -> None:
     """ffd runs workflows of tasks, on this machine or on a cluster.
 
     `ffd run FILE` is all you need to begin. Exit codes: 0 ok, 1 workflow failed, 2 usage, 3 document invalid,
@@ -157,7 +174,7 @@ def cli(ctx: click.Context) -> None:
     ctx.ensure_object(Session)
 
 
-cli.params.extend(shared_options())
+main.params.extend(shared_options())
 
 
 def _bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -166,15 +183,6 @@ def _bug(kind: type[BaseException], error: BaseException, trace: TracebackType |
         sys.__excepthook__(kind, error, trace)
     terminal.say(f"error: a bug in ffd: {kind.__name__}: {error}")
     terminal.say("hint: FFD_DEBUG=1 shows the trace; please report it")
-
-
-def main() -> None:
-    """The `ffd` command."""
-    sys.excepthook = _bug
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    cli(prog_name="ffd")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,252 @@
+"""The other end of the network for tests of the command line: a scripted double of `ffd.api.client.Client`.
+
+It answers from pages that a test put there, in the shapes of the client's contract, and remembers what was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Self
+
+import anyio
+import msgspec
+
+from ffd.api.engine import WatchPage
+from ffd.core.commands import Done
+from ffd.core.model import AttemptId
+from ffd.core.pages import DaemonPage, EventPage, Explain, ItemPage, NodePage, QueuePage, TaskPage, WorkflowPage
+from ffd.errors import FfdError, Refusal
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """Answer to submit."""
+
+    workflow: int
+    handle: str
+    project: str = "default"
+    duplicate: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+class Lines(msgspec.Struct, frozen=True):
+    """Some bytes of one replica's log."""
+
+    task: str
+    data: bytes
+    item: int = 0
+    attempt: int = 1
+    rank: int = 0
+    offset: int = 0
+    dropped_bytes: int = 0
+
+    @property
+    def next_offset(self) -> int:
+        return self.offset + len(self.data)
+
+
+class Batch(msgspec.Struct, frozen=True):
+    lines: tuple[Lines, ...]
+    cursor: str
+
+
+class Network:
+    """What the daemon would say. `fail[method]` raises instead; `on[method]` is called with the arguments."""
+
+    def __init__(self) -> None:
+        self.workflows: list[WorkflowPage] = []
+        self.task_pages: dict[str, list[TaskPage]] = {}  # by handle
+        self.item_pages: dict[tuple[str, str], list[ItemPage]] = {}
+        self.explains: dict[tuple[str, str, int], Explain] = {}
+        self.commits: list[tuple[EventPage, ...]] = []
+        self.gaps: list[int] = []  # before these commits (index into commits) a watcher sees a gap once
+        self.hold: anyio.Event | None = None  # a watch waits for it before it ends
+        self.logs: list[Lines] = []
+        self.node_pages: list[NodePage] = []
+        self.queue_pages: list[QueuePage] = []
+        self.daemon = DaemonPage(version="0.1.0", role="leader")
+        self.submitted = Submitted(1, "hello.1")
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.fail: dict[str, FfdError] = {}
+        self.on: dict[str, Callable[[dict[str, Any]], None]] = {}
+
+    async def connect(self, config: Any) -> Client:
+        self._call("connect", address=config.address.text, project=config.project.text, token=config.token.text)
+        return Client(self)
+
+    def asked(self, method: str) -> list[dict[str, Any]]:
+        """Arguments of all calls of one method."""
+        return [arguments for name, arguments in self.calls if name == method]
+
+    def _call(self, method: str, **arguments: Any) -> None:
+        self.calls.append((method, arguments))
+        if method in self.on:
+            self.on[method](arguments)
+        if method in self.fail:
+            raise self.fail[method]
+
+    def find(self, ref: str) -> WorkflowPage:
+        for page in self.workflows:
+            if ref in (page.handle, page.name, str(page.id)):
+                return page
+        raise Refusal(f'no workflow "{ref}"', code="not_found", hint="ffd ls shows what there is")
+
+
+class Client:
+    """Satisfies the client's contract, over a Network."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self.network.calls.append(("close", {}))
+
+    async def submit(self, source: bytes, **more: Any) -> Submitted:
+        self.network._call("submit", source=source, **more)
+        return self.network.submitted
+
+    async def get(self, ref: str) -> WorkflowPage:
+        self.network._call("get", ref=ref)
+        return self.network.find(ref)
+
+    async def list(self, **query: Any) -> list[WorkflowPage]:
+        self.network._call("list", **query)
+        pages = [
+            page
+            for page in self.network.workflows
+            if (not query["states"] or page.state in query["states"])
+            and query["project"] in ("", page.project)
+            and query["name"] in ("", page.name)
+            and (query["before"] == 0 or page.id < query["before"])
+        ]
+        return sorted(pages, key=lambda page: -page.id)[: query["limit"]]
+
+    async def all_tasks(self, ref: str) -> AsyncIterator[TaskPage]:
+        self.network._call("all_tasks", ref=ref)
+        for page in self.network.task_pages.get(self.network.find(ref).handle, []):
+            yield page
+
+    async def items(self, ref: str, task: str, *, after: int = -1, limit: int = 1000) -> list[ItemPage]:
+        pages = self.network.item_pages.get((self.network.find(ref).handle, task), [])
+        return [page for page in pages if page.item > after][:limit]
+
+    async def why(self, ref: str, task: str = "", item: int = -1) -> Explain:
+        self.network._call("why", ref=ref, task=task, item=item)
+        try:
+            return self.network.explains[(self.network.find(ref).handle, task, item)]
+        except KeyError:
+            raise Refusal(f"nothing to say about {task}", code="not_found") from None
+
+    async def attempts(self, ref: str, task: str, item: int = 0) -> list[AttemptId]:
+        return [AttemptId(1, task, item, number) for number in (1, 2)]
+
+    async def _done(self, verb: str, ref: str, **more: Any) -> Done:
+        self.network._call(verb, ref=ref, **more)
+        page = self.network.find(ref)
+        return Done(page.id, page.handle, page.state)
+
+    async def cancel(self, ref: str, *, now: bool = False, key: str = "") -> Done:
+        return await self._done("cancel", ref, now=now, key=key)
+
+    async def suspend(self, ref: str, *, key: str = "") -> Done:
+        return await self._done("suspend", ref, key=key)
+
+    async def resume(self, ref: str, *, key: str = "") -> Done:
+        return await self._done("resume", ref, key=key)
+
+    async def retry(self, ref: str, *, key: str = "") -> Done:
+        return await self._done("retry", ref, key=key)
+
+    async def set_priority(self, ref: str, priority: int, *, key: str = "") -> Done:
+        return await self._done("set_priority", ref, priority=priority, key=key)
+
+    async def watch(self, ref: str = "", *, token: str = "") -> AsyncIterator[WatchPage]:
+        network = self.network
+        network._call("watch", ref=ref, token=token)
+        for index, events in enumerate(network.commits):
+            if _position(token) >= (events[-1].number, events[-1].index):
+                continue
+            if index in network.gaps:
+                network.gaps.remove(index)
+                yield WatchPage(token="gap", gap=True)
+                return
+            yield WatchPage(token=f"{events[-1].number}.{events[-1].index}", events=events)
+        if network.hold is not None:
+            await network.hold.wait()
+
+    async def story(self, ref: str, *, token: str = "", limit: int = 1000) -> WatchPage:
+        self.network._call("story", ref=ref, token=token)
+        for events in self.network.commits:
+            if _position(token) < (events[-1].number, events[-1].index):
+                return WatchPage(token=f"{events[-1].number}.{events[-1].index}", events=events)
+        return WatchPage(token=token)
+
+    async def nodes(self) -> list[NodePage]:
+        self.network._call("nodes")
+        return self.network.node_pages
+
+    async def queue(self) -> list[QueuePage]:
+        return self.network.queue_pages
+
+    async def status(self) -> DaemonPage:
+        self.network._call("status")
+        return self.network.daemon
+
+    async def stop_daemon(self) -> None:
+        self.network._call("stop_daemon")
+
+    async def follow_log(self, ref: str, task: str = "", **query: Any) -> AsyncIterator[Batch]:
+        """All lines, or after the cursor (a count of what was given), or the end of each log."""
+        self.network._call("follow_log", ref=ref, task=task, **query)
+        given = int(query["cursor"] or 0)
+        for index, lines in enumerate(self.network.logs[given:], start=given + 1):
+            kept = lines
+            if query["offset"] < 0 and len(lines.data) > -query["offset"]:
+                kept = msgspec.structs.replace(lines, data=lines.data[query["offset"] :])
+                kept = msgspec.structs.replace(kept, offset=len(lines.data) + query["offset"])
+            if not query["ranks"] or lines.rank in query["ranks"]:
+                yield Batch((kept,), str(index))
+
+
+def _position(token: str) -> tuple[int, int]:
+    """(number, index) of a token; "" = from now, that is after everything."""
+    if not token:
+        return (1 << 62, 0)
+    number, _, index = token.partition(".")
+    return (int(number), int(index))
+
+
+class Story:
+    """Builds commits of one workflow, one event each, a second apart."""
+
+    def __init__(self, network: Network, handle: str = "hello.1", workflow: int = 1, at_ms: int = 0) -> None:
+        self.network = network
+        self.handle = handle
+        self.workflow = workflow
+        self.at_ms = at_ms
+
+    def add(
+        self, kind: str, task: str = "", item: int = -1, attempt: int = 0, text: str = "", **data: Any
+    ) -> EventPage:
+        """One more commit."""
+        number = len(self.network.commits) + 1
+        event = EventPage(
+            number=number, index=1, at_ms=self.at_ms + number * 1000, kind=kind, workflow=self.workflow,
+            handle=self.handle, task=task, item=item, attempt=attempt, text=text or kind, data=data,
+        )  # fmt: skip
+        self.network.commits.append((event,))
+        return event
+
+    def attempt(
+        self, task: str, outcome: str, item: int = 0, attempt: int = 1, ends: bool = True, **cause: Any
+    ) -> None:
+        """A whole attempt of one item, from admission to its end."""
+        given = {"cause": cause or None}
+        self.add("ItemAdmitted", task, item, attempt, places=[["n1", [0]]])
+        self.add("AttemptLaunching", task, item, attempt)
+        self.add("AttemptRunning", task, item, attempt)
+        self.add("AttemptEnded", task, item, attempt, outcome=outcome, outputs={}, **given)
+        if ends:
+            self.add("ItemEnded", task, item, attempt, state=outcome, **given)
