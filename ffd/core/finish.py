@@ -189,7 +189,11 @@ def _end_if_settled(work: Work, live: LiveWorkflow) -> None:
         work.emit(ev.WorkflowFinalizing(row.id, state, cause))
     elif live.finally_left == 0:
         work.emit(ev.WorkflowEnded(row.id, state, cause))
-        work.emit(ev.WorkflowForgotten(row.id))
+
+
+def forget(work: Work, event: ev.WorkflowEnded) -> None:
+    """It leaves memory only now: events before this one in the queue still speak of it."""
+    work.emit(ev.WorkflowForgotten(event.workflow))
 
 
 def finalize(work: Work, event: ev.WorkflowFinalizing) -> None:

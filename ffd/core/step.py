@@ -46,6 +46,7 @@ REACT: dict[type, Stage] = {
     ev.WorkflowReopened: finish.reopen_workflow,
     ev.WorkflowDoomed: finish.doom,
     ev.WorkflowFinalizing: finish.finalize,
+    ev.WorkflowEnded: finish.forget,
     ev.TaskEnded: finish.task_ended,
     ev.ItemAdmitted: launch.begin,
     ev.AttemptEnded: finish.attempt_ended,
