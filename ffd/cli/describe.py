@@ -156,5 +156,5 @@ def _item_text(page: ItemPage, attempts: list[int]) -> str:
     ])  # fmt: skip
     if page.cause is not None:
         lines = words.cause_block(page.workflow, page.cause)
-        text += _section("Cause", "".join(f"  {terminal.cell(line)}\n" for line in lines))
+        text += _section("Cause", "".join(f"  {line}\n" for line in lines))
     return text

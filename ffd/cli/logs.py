@@ -75,11 +75,11 @@ class PatternType(click.ParamType["re.Pattern[bytes]"]):
 )
 @click.option("--grep", type=PatternType(), default=None, help="Only lines in which this is found.")
 @click.option("--rank", "ranks", type=RanksType(), default=None, help="Only these replicas: 0,7 or first-fail.")
-@click.option("--attempt", type=click.IntRange(1), default=0, help="Only this attempt.")
+@click.option("--attempt", type=click.IntRange(1), default=None, help="Only this attempt.")
 @pass_session
 def logs(
     session: Session, target: refs.Target, follow: bool, tail: int | None, grep: re.Pattern[bytes] | None,
-    ranks: tuple[int, ...] | str | None, attempt: int,
+    ranks: tuple[int, ...] | str | None, attempt: int | None,
 ) -> None:  # fmt: skip
     """Print the logs of a workflow, task (REF/task), item (REF/task[item]) or replica (REF/task[item].rank).
 

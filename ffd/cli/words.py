@@ -1,4 +1,4 @@
-"""How pages are said in words: causes, counts, capacities. Text only, sanitised by whoever prints it.
+"""How pages are said in words: causes, counts, capacities. Whoever prints them sanitises, but for `cause_block`.
 
 Called by the verbs that show things and by `progress`. Never here: colours, tables, what to fetch.
 """
@@ -60,12 +60,13 @@ def cause_line(cause: Cause, task: TaskPage | None = None) -> str:
 
 
 def cause_block(handle: str, cause: Cause, task: TaskPage | None = None) -> list[str]:
-    """The cause as several lines: where and how, the last lines of its log, how to read all of it."""
-    lines = [f"cause: {cause_line(cause, task)}"]
+    """The cause as several safe lines: where and how, the last lines of its log, how to read all of it."""
+    lines = [terminal.cell(f"cause: {cause_line(cause, task)}")]
     lines += [f"  | {line}" for line in terminal.sanitise(cause.tail).splitlines()]
     if cause.task and cause.attempt:
         item = cause.item if task is None or task.fanout else -1
-        lines.append(f"logs:  ffd logs {_quoted(refs.shown(handle, cause.task, item, cause.attempt, cause.rank))}")
+        ref = refs.shown(handle, cause.task, item, cause.attempt, cause.rank)
+        lines.append(terminal.cell(f"logs:  ffd logs {_quoted(ref)}"))
     return lines
 
 
