@@ -74,10 +74,12 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 class ListQuery(msgspec.Struct, frozen=True):
-    """Keyset page of listings, newest first (descending workflow id). `before` 0 = from the newest; "" = any."""
+    """Keyset page of listings, newest first (descending workflow id). `before` 0 = from the newest; "" = any.
+    `number` with `name` finds one handle; 0 = any."""
 
     project: str = ""
     name: str = ""
+    number: int = 0
     states: tuple[str, ...] = ()
     by: str = ""
     before: int = 0
@@ -183,6 +185,10 @@ class Runtime(Protocol):
 
     async def inventory(self) -> tuple[Node, ...]: ...
 
+    async def forget(self, attempts: list[AttemptId]) -> None:
+        """The end of these attempts is durable: their exits need not be reported again."""
+        ...
+
     async def close(self) -> None:
         """Stop watching; never stops a task."""
         ...
@@ -215,6 +221,10 @@ class LogStore(Protocol):
 
     async def ranks(self, attempt: AttemptId) -> list[int]:
         """Ranks that have a log, ascending."""
+        ...
+
+    async def touched_at_ms(self, attempt: AttemptId) -> int:
+        """When any replica of the attempt last wrote (Unix ms); 0 = never or unknown."""
         ...
 
     async def remove(self, workflow: int) -> None:

@@ -1,0 +1,195 @@
+"""The virtual runtime: simulated nodes, given durations and failures, nothing really runs. For tests, demos, benches and
+the simulator; the scheduler above it is the real one.
+
+The cluster is apart from the runtime: a daemon may die and another adopt what the cluster still runs. Time comes from the
+event loop, or from whatever clock is handed in. A task says how it behaves through its environment:
+
+    env: {FFD_VIRTUAL_DURATION: 5s, FFD_VIRTUAL_EXIT: "1"}      (default: ends at once, with exit code 0)
+
+Never here: real processes, randomness.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from ffd.core.effects import Launch
+from ffd.core.model import AttemptId, Node
+from ffd.core.reports import AnyReport, ReplicaExited, ReplicaStarted
+from ffd.plugins.ports import Found
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
+_UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+class Behaviour(msgspec.Struct, frozen=True, gc=False):
+    """What one replica does: runs for `duration_ms`, then exits. `outputs` as if written to $FFD_OUTPUT."""
+
+    duration_ms: float = 0
+    exit_code: int = 0
+    outputs: tuple[tuple[str, Any], ...] = ()
+
+
+NOOP = Behaviour()
+Behave = Callable[[Launch, int], Behaviour]
+
+
+def told_by_environment(order: Launch, rank: int) -> Behaviour:
+    """The default: FFD_VIRTUAL_DURATION (`90s`, `500ms`, a bare number is seconds) and FFD_VIRTUAL_EXIT."""
+    env = order.env
+    if "FFD_VIRTUAL_DURATION" not in env and "FFD_VIRTUAL_EXIT" not in env:
+        return NOOP
+    found = _DURATION.fullmatch(env.get("FFD_VIRTUAL_DURATION", "0"))
+    duration_ms = float(found[1]) * _UNIT_MS[found[2] or "s"] if found else 0
+    code = env.get("FFD_VIRTUAL_EXIT", "0")
+    return Behaviour(duration_ms, int(code) if code.isdecimal() else 1)
+
+
+class Clock(Protocol):
+    """Time as the cluster sees it."""
+
+    def now_ms(self) -> int: ...
+    def call_later(self, delay_ms: float, call: Callable[[], None]) -> Any: ...
+
+
+class LoopClock:
+    """The running event loop's time (real, or virtual in a simulation)."""
+
+    def now_ms(self) -> int:
+        return round(asyncio.get_running_loop().time() * 1000)
+
+    def call_later(self, delay_ms: float, call: Callable[[], None]) -> Any:
+        return asyncio.get_running_loop().call_later(delay_ms / 1000, call)
+
+
+class VirtualCluster:
+    """Nodes and what runs on them. Outlives the runtimes that look at it; `listener` is the one that is told now."""
+
+    def __init__(
+        self, nodes: tuple[Node, ...], behave: Behave = told_by_environment, clock: Clock | None = None
+    ) -> None:
+        self.nodes = {node.name: node for node in nodes}
+        self.clock = clock or LoopClock()
+        self.behave = behave
+        self.started_count = 0  # replicas ever started: S4 compares it with the story
+        self.listener: Callable[[AnyReport], None] | None = None
+        self._living: dict[tuple[AttemptId, int], tuple[str, Any]] = {}  # -> (node, timer of its end or None)
+        self._ended: dict[tuple[AttemptId, int], ReplicaExited] = {}
+
+    def start(self, order: Launch, rank: int) -> None:
+        """At most once per (attempt, rank), for all time; says again what is known otherwise."""
+        key = (order.attempt, rank)
+        if key in self._ended:
+            self._tell(self._ended[key])
+            return
+        if key not in self._living:
+            if order.report_only:
+                self._end(key, ReplicaExited(order.attempt, rank, kind="node-lost", message="it left no trace"))
+                return
+            self._run(order, rank)
+            return
+        self._tell(ReplicaStarted(order.attempt, rank, self.clock.now_ms()))
+
+    def _run(self, order: Launch, rank: int) -> None:
+        key, behaviour = (order.attempt, rank), self.behave(order, rank)
+        node = order.places[rank].node
+        self.started_count += 1
+        if node not in self.nodes:
+            self._end(key, ReplicaExited(order.attempt, rank, kind="node-lost", message=f"{node} is gone"))
+            return
+        now_ms = self.clock.now_ms()
+        self._tell(ReplicaStarted(order.attempt, rank, now_ms))
+        exited = ReplicaExited(order.attempt, rank, behaviour.exit_code, outputs=behaviour.outputs, at_ms=now_ms)
+        if behaviour.duration_ms <= 0:
+            self._end(key, exited)
+            return
+        timer = self.clock.call_later(behaviour.duration_ms, lambda: self._end(key, exited))
+        self._living[key] = (node, timer)
+
+    def kill(self, attempt: AttemptId, rank: int, signal: int, kind: str = "", message: str = "") -> None:
+        """End a replica now; one that is gone says again how it ended, one that never was says so."""
+        key = (attempt, rank)
+        if key in self._ended:
+            self._tell(self._ended[key])
+            return
+        if key in self._living:
+            self._living[key][1].cancel()
+        self._end(key, ReplicaExited(attempt, rank, signal=signal, kind=kind, message=message))
+
+    def _end(self, key: tuple[AttemptId, int], exited: ReplicaExited) -> None:
+        self._living.pop(key, None)
+        self._ended[key] = exited
+        self._tell(exited)
+
+    def _tell(self, report: AnyReport) -> None:
+        if self.listener is not None:
+            self.listener(report)
+
+    def lose_node(self, name: str) -> None:
+        """The node vanishes with all it runs. Its replicas are reported lost; `inventory` no longer has it."""
+        self.nodes.pop(name, None)
+        for (attempt, rank), (node, _) in list(self._living.items()):
+            if node == name:
+                self.kill(attempt, rank, 0, "node-lost", f"{name} is gone")
+
+    def living(self) -> list[Found]:
+        return sorted(Found(attempt, rank, node) for (attempt, rank), (node, _) in self._living.items())
+
+    def ended(self) -> list[ReplicaExited]:
+        return list(self._ended.values())
+
+    def forget(self, attempts: list[AttemptId]) -> None:
+        gone = frozenset(attempts)
+        self._ended = {key: exited for key, exited in self._ended.items() if key[0] not in gone}
+
+
+class VirtualRuntime:
+    """The Runtime over a VirtualCluster."""
+
+    def __init__(self, cluster: VirtualCluster) -> None:
+        self.cluster = cluster
+        self._reports: list[AnyReport] = []
+        self._some = asyncio.Event()
+
+    def _hear(self, report: AnyReport) -> None:
+        self._reports.append(report)
+        self._some.set()
+
+    async def launch(self, order: Launch, env: dict[str, str]) -> None:
+        self.cluster.listener = self._hear
+        for rank in range(len(order.places)):
+            self.cluster.start(order, rank)
+
+    async def stop(self, attempt: AttemptId, ranks: int, grace_ms: int, reason: str) -> None:
+        """A virtual task ends at the TERM: the grace is never needed."""
+        self.cluster.listener = self._hear
+        for rank in range(ranks):
+            self.cluster.kill(attempt, rank, 15)
+
+    async def list(self) -> list[Found]:
+        self.cluster.listener = self._hear
+        for exited in self.cluster.ended():
+            self._hear(exited)
+        return self.cluster.living()
+
+    async def watch(self) -> AsyncIterator[list[AnyReport]]:
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            reports, self._reports = self._reports, []
+            yield reports
+
+    async def inventory(self) -> tuple[Node, ...]:
+        return tuple(self.cluster.nodes[name] for name in sorted(self.cluster.nodes))
+
+    async def forget(self, attempts: list[AttemptId]) -> None:
+        self.cluster.forget(attempts)
+
+    async def close(self) -> None:
+        if self.cluster.listener == self._hear:
+            self.cluster.listener = None
