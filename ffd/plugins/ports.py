@@ -158,6 +158,9 @@ class Found(msgspec.Struct, frozen=True, array_like=True, gc=False, order=True):
     ref: str = ""
 
 
+Reports = list[AnyReport]  # spelled here, because inside the class `list` is a method
+
+
 class Runtime(Protocol):
     """Runs gangs. At-least-once and level-triggered: whatever is seen becomes a report; the core sorts out staleness.
 
@@ -179,13 +182,13 @@ class Runtime(Protocol):
         replicas that ended while nobody watched (until the core forgets their workflow)."""
         ...
 
-    def watch(self) -> AsyncIterator[list[AnyReport]]:
-        """Reports in batches, in the order seen, for ever; exactly one consumer. Starts with what `list` found ended."""
+    def watch(self) -> AsyncIterator[Reports]:
+        """Reports in batches, in the order seen, for ever; one consumer. Starts with what `list` found ended."""
         ...
 
     async def inventory(self) -> tuple[Node, ...]: ...
 
-    async def forget(self, attempts: list[AttemptId]) -> None:
+    async def forget(self, attempts: Sequence[AttemptId]) -> None:
         """The end of these attempts is durable: their exits need not be reported again."""
         ...
 
@@ -199,7 +202,7 @@ class Runtime(Protocol):
 
 class Chunk(msgspec.Struct, frozen=True):
     """A piece of one replica's log. `offset` is where `data` starts in the stream of all bytes ever written, so
-    `offset - asked offset` bytes were dropped when > 0. `next_offset` is where to read on. `eof`: nothing follows now."""
+    `offset - asked offset` bytes were dropped when > 0. `next_offset` is where to read on. `eof`: nothing more now."""
 
     offset: int
     data: bytes

@@ -1,8 +1,8 @@
-"""The virtual runtime: simulated nodes, given durations and failures, nothing really runs. For tests, demos, benches and
-the simulator; the scheduler above it is the real one.
+"""The virtual runtime: simulated nodes, given durations and failures, nothing really runs. For tests, demos, benches
+and the simulator; the scheduler above it is the real one.
 
-The cluster is apart from the runtime: a daemon may die and another adopt what the cluster still runs. Time comes from the
-event loop, or from whatever clock is handed in. A task says how it behaves through its environment:
+The cluster is apart from the runtime: a daemon may die and another adopt what the cluster still runs. Time comes from
+the event loop, or from whatever clock is handed in. A task says how it behaves through its environment:
 
     env: {FFD_VIRTUAL_DURATION: 5s, FFD_VIRTUAL_EXIT: "1"}      (default: ends at once, with exit code 0)
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -21,7 +21,7 @@ import msgspec
 from ffd.core.effects import Launch
 from ffd.core.model import AttemptId, Node
 from ffd.core.reports import AnyReport, ReplicaExited, ReplicaStarted
-from ffd.plugins.ports import Found
+from ffd.plugins.ports import Found, Reports
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -143,7 +143,7 @@ class VirtualCluster:
     def ended(self) -> list[ReplicaExited]:
         return list(self._ended.values())
 
-    def forget(self, attempts: list[AttemptId]) -> None:
+    def forget(self, attempts: Sequence[AttemptId]) -> None:
         gone = frozenset(attempts)
         self._ended = {key: exited for key, exited in self._ended.items() if key[0] not in gone}
 
@@ -177,7 +177,7 @@ class VirtualRuntime:
             self._hear(exited)
         return self.cluster.living()
 
-    async def watch(self) -> AsyncIterator[list[AnyReport]]:
+    async def watch(self) -> AsyncIterator[Reports]:
         while True:
             await self._some.wait()
             self._some.clear()
@@ -187,7 +187,7 @@ class VirtualRuntime:
     async def inventory(self) -> tuple[Node, ...]:
         return tuple(self.cluster.nodes[name] for name in sorted(self.cluster.nodes))
 
-    async def forget(self, attempts: list[AttemptId]) -> None:
+    async def forget(self, attempts: Sequence[AttemptId]) -> None:
         self.cluster.forget(attempts)
 
     async def close(self) -> None:
