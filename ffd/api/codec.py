@@ -18,11 +18,12 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from ffd.api.engine import BarrierState, TaskInputs, WatchPage
+from ffd.api.shapes import LogBatch, LogChunk, LogLines
 from ffd.core import pages
 from ffd.core.commands import Accepted, Done
 from ffd.core.model import AttemptId, Cause
 from ffd.errors import Refusal
-from ffd.proto.ffd.v1 import pages_pb2
+from ffd.proto.ffd.v1 import logs_pb2, pages_pb2
 
 S = TypeVar("S", bound=msgspec.Struct)
 Convert = Callable[[Any], Any]
@@ -44,6 +45,9 @@ MESSAGES: dict[type[msgspec.Struct], type[Message]] = {
     BarrierState: pages_pb2.BarrierState,
     Accepted: pages_pb2.Accepted,
     Done: pages_pb2.Done,
+    LogChunk: logs_pb2.LogChunk,
+    LogLines: logs_pb2.LogLines,
+    LogBatch: logs_pb2.LogBatch,
 }
 _STRUCTS = {message.DESCRIPTOR.full_name: struct for struct, message in MESSAGES.items()}
 

@@ -18,7 +18,7 @@ SUFFIXES = ("_pb2.py", "_pb2.pyi", "_grpc.py")
 
 
 def generate(into: Path) -> None:
-    """Write the generated code of all protos below `into`, at the same relative paths. RuntimeError when protoc fails."""
+    """Write the generated code of all protos below `into`, at the same relative paths. RuntimeError: protoc failed."""
     from grpc_tools import protoc
 
     protos = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("ffd/v1/*.proto"))

@@ -40,3 +40,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Tls:
     (directory / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     (directory / "key.pem").write_bytes(private)
     return Tls(str(directory / "cert.pem"), str(directory / "key.pem"))
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SubmitRequest(_message.Message):
-    __slots__ = ("source", "filename", "format", "params_json", "params_text", "project", "priority", "key", "base_dir", "dry_run", "labels")
+    __slots__ = ("source", "filename", "format", "params_json", "params_text", "project", "priority", "key", "base_dir", "dry_run", "labels", "default_project")
     class ParamsTextEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -34,6 +34,7 @@ class SubmitRequest(_message.Message):
     BASE_DIR_FIELD_NUMBER: _ClassVar[int]
     DRY_RUN_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_PROJECT_FIELD_NUMBER: _ClassVar[int]
     source: bytes
     filename: str
     format: str
@@ -45,7 +46,8 @@ class SubmitRequest(_message.Message):
     base_dir: str
     dry_run: bool
     labels: _containers.ScalarMap[str, str]
-    def __init__(self, source: _Optional[bytes] = ..., filename: _Optional[str] = ..., format: _Optional[str] = ..., params_json: _Optional[bytes] = ..., params_text: _Optional[_Mapping[str, str]] = ..., project: _Optional[str] = ..., priority: _Optional[int] = ..., key: _Optional[str] = ..., base_dir: _Optional[str] = ..., dry_run: bool = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    default_project: str
+    def __init__(self, source: _Optional[bytes] = ..., filename: _Optional[str] = ..., format: _Optional[str] = ..., params_json: _Optional[bytes] = ..., params_text: _Optional[_Mapping[str, str]] = ..., project: _Optional[str] = ..., priority: _Optional[int] = ..., key: _Optional[str] = ..., base_dir: _Optional[str] = ..., dry_run: bool = ..., labels: _Optional[_Mapping[str, str]] = ..., default_project: _Optional[str] = ...) -> None: ...
 
 class SubmitPart(_message.Message):
     __slots__ = ("header", "source")

@@ -1,0 +1,172 @@
+"""What one caller reaches: the engine, seen through its Principal. Both transports do everything through an Access.
+
+A caller sees the workflows of its projects; anything else does not exist for it, in errors too. Never here: whether a
+verb is permitted at all (`authz`), encoding, submits (`submission`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from hashlib import sha256
+from typing import Any, TypeVar
+
+import msgspec
+
+from ffd.api.engine import Engine, WatchPage
+from ffd.api.limits import ApiLimits, check_name, page_size
+from ffd.api.logs import LogQuery
+from ffd.core.commands import Cancel, Done, Resume, Retry, SetPriority, Suspend
+from ffd.core.model import AttemptId
+from ffd.core.pages import Explain, ItemPage, QueuePage, TaskPage, WorkflowPage
+from ffd.errors import Refusal
+from ffd.plugins.ports import ListQuery, Principal
+
+ALL = "*"
+PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
+Control = TypeVar("Control", Cancel, Suspend, Resume, Retry, SetPriority)
+
+
+class Access(msgspec.Struct, frozen=True):
+    """One caller, for one call."""
+
+    engine: Engine
+    principal: Principal
+    limits: ApiLimits
+
+    # ------------------------------------------------------------------------------------------------- what it may
+
+    @property
+    def sees_all(self) -> bool:
+        return self.principal.admin or ALL in self.principal.projects
+
+    def may_use(self, project: str) -> bool:
+        return self.sees_all or project in self.principal.projects
+
+    def check_project(self, project: str) -> str:
+        """A project that something is to be put into. Refusal: forbidden, invalid."""
+        if not PROJECT.fullmatch(project):
+            raise Refusal(f"not a project's name: {project[:80]!r}", field="project", hint="write team/project")
+        if not self.may_use(project):
+            hint = f"use one of: {', '.join(self.principal.projects)}" if self.principal.projects else ""
+            raise Refusal(
+                f"{self.principal.name} may not use this project", code="forbidden", field="project", hint=hint
+            )
+        return project
+
+    @property
+    def attempt(self) -> AttemptId:
+        """Of a task's token; `authz.permit` has seen to it that there is one."""
+        assert self.principal.attempt is not None
+        return self.principal.attempt
+
+    # --------------------------------------------------------------------------------------------------- workflows
+
+    async def locate(self, ref: str, project: str = "") -> int:
+        """The workflow that `ref` names among those this caller sees. Refusal: not_found, conflict (ambiguous)."""
+        check_name(ref, "ref", self.limits)
+        check_name(project, "project", self.limits)
+        if self.sees_all:
+            return await self.engine.resolve(ref, project)
+        return (await self._page_among_own(ref, project)).id
+
+    async def workflow(self, ref: str, project: str = "") -> WorkflowPage:
+        check_name(ref, "ref", self.limits)
+        check_name(project, "project", self.limits)
+        if self.sees_all:
+            return await self.engine.workflow(await self.engine.resolve(ref, project))
+        return await self._page_among_own(ref, project)
+
+    async def _page_among_own(self, ref: str, project: str) -> WorkflowPage:
+        for own in [project] if project else self.principal.projects:
+            if own not in self.principal.projects:
+                break
+            try:
+                page = await self.engine.workflow(await self.engine.resolve(ref, own))
+            except Refusal as refusal:
+                if refusal.code != "not_found":
+                    raise
+            else:
+                if page.project == own:
+                    return page
+        raise Refusal(f"there is no workflow {ref!r}", code="not_found", field="ref")
+
+    async def workflows(self, query: ListQuery) -> list[WorkflowPage]:
+        """Newest first, over all projects this caller sees unless the query names one."""
+        query = msgspec.structs.replace(query, limit=page_size(query.limit, self.limits))
+        if self.sees_all:
+            return await self.engine.workflows(query)
+        if query.project:
+            return await self.engine.workflows(query) if self.may_use(query.project) else []
+        found = []
+        for project in self.principal.projects:
+            found += await self.engine.workflows(msgspec.structs.replace(query, project=project))
+        return sorted(found, key=lambda page: -page.id)[: query.limit]
+
+    async def tasks(self, ref: str, project: str, after: str, limit: int) -> list[TaskPage]:
+        size = page_size(limit, self.limits)
+        return await self.engine.tasks(await self.locate(ref, project), check_name(after, "after", self.limits), size)
+
+    async def items(self, ref: str, project: str, task: str, after: int, limit: int) -> list[ItemPage]:
+        size = page_size(limit, self.limits)
+        return await self.engine.items(
+            await self.locate(ref, project), check_name(task, "task", self.limits), max(after, -1), size
+        )
+
+    async def attempts(self, ref: str, project: str, task: str, item: int) -> list[AttemptId]:
+        return await self.engine.attempts(
+            await self.locate(ref, project), check_name(task, "task", self.limits), _natural(item, "item")
+        )
+
+    async def spec(self, ref: str, project: str) -> dict[str, Any]:
+        return await self.engine.spec(await self.locate(ref, project))
+
+    async def why(self, ref: str, project: str, task: str, item: int) -> Explain:
+        page = await self.engine.why(
+            await self.locate(ref, project), check_name(task, "task", self.limits), max(item, -1)
+        )
+        # hints name who holds what is missing: perhaps somebody else's workflows
+        return page if self.sees_all else msgspec.structs.replace(page, hints=())
+
+    async def control(self, kind: type[Control], ref: str, project: str, key: str, **arguments: Any) -> Done:
+        """Cancel, suspend, resume, retry, set the priority. Idempotent by `key`, within the workflow's project."""
+        check_name(key, "key", self.limits)
+        page = await self.workflow(ref, project)
+        payload = msgspec.json.encode([kind.__name__, page.id, sorted(arguments.items())])
+        command = kind(
+            by=self.principal.name, project=page.project, key=key, payload_digest=sha256(payload).hexdigest(),
+            workflow=page.id, **arguments,
+        )  # fmt: skip
+        answer = await self.engine.ask(command)
+        assert isinstance(answer, Done)
+        return answer
+
+    # ------------------------------------------------------------------------------------------------ events, queue
+
+    async def watch(self, ref: str, project: str, token: str) -> AsyncIterator[WatchPage]:
+        """Subscribe; the caller iterates (and closes) what this returns. `ref` "" = all, for who sees all."""
+        check_name(token, "token", self.limits)
+        if ref:
+            return self.engine.watch(await self.locate(ref, project), token)
+        if not self.sees_all:
+            hint = "watch one workflow, or use a token for all projects"
+            raise Refusal("watching all workflows needs all projects", code="forbidden", field="ref", hint=hint)
+        return self.engine.watch(0, token)
+
+    async def story(self, ref: str, project: str, token: str, limit: int) -> WatchPage:
+        check_name(token, "token", self.limits)
+        size = page_size(limit, self.limits)
+        return await self.engine.story(await self.locate(ref, project), token, size)
+
+    async def queue(self) -> list[QueuePage]:
+        return [page for page in await self.engine.queue() if self.may_use(page.project)]
+
+    async def log_query(self, ref: str, project: str, **query: Any) -> LogQuery:
+        check_name(query["task"], "task", self.limits)
+        return LogQuery(workflow=await self.locate(ref, project), **query)
+
+
+def _natural(number: int, field: str) -> int:
+    if number < 0:
+        raise Refusal(f"{field} must be 0 or more, got {number}", field=field)
+    return number

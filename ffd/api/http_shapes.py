@@ -1,0 +1,214 @@
+"""What HTTP requests and replies look like, beyond the pages: query strings, JSON bodies, lists. Plain structs.
+
+Unknown names are refused. A query's field may be given several times where it is a tuple. `project` "" = any.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ffd.core.pages import EventPage, ItemPage, NodePage, QueuePage, TaskPage, WorkflowPage
+
+DEFAULT_PAGE_COUNT = 100
+
+# ---------------------------------------------------------------------------------------------------------- queries
+
+
+class Query(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What stands after the `?`."""
+
+
+class Scope(Query):
+    project: str = ""
+
+
+class ListWorkflows(Scope):
+    name: str = ""
+    state: tuple[str, ...] = ()
+    by: str = ""
+    before: int = 0
+    limit: int = DEFAULT_PAGE_COUNT
+
+
+class ListTasks(Scope):
+    after: str = ""
+    limit: int = DEFAULT_PAGE_COUNT
+
+
+class ListItems(Scope):
+    after: int = -1
+    limit: int = DEFAULT_PAGE_COUNT
+
+
+class OfItem(Scope):
+    item: int = 0
+
+
+class Why(Scope):
+    task: str = ""
+    item: int = -1
+
+
+class Events(Scope):
+    token: str = ""
+    limit: int = DEFAULT_PAGE_COUNT
+
+
+class AllEvents(Query):
+    token: str = ""
+
+
+class LogOptions(Scope):
+    """`item`, `rank`: absent means 0 for one piece (JSON) and all for a stream. `limit_bytes` is for a piece, `follow`
+    and `cursor` are for a stream."""
+
+    item: int | None = None
+    attempt: int = 0
+    rank: int | None = None
+    offset: int = 0
+    limit_bytes: int = 256 << 10
+    follow: bool = True
+    cursor: str = ""
+
+
+class Logs(LogOptions):
+    task: str = ""
+
+
+class SubmitOptions(Query):
+    """For a body that is a document; the JSON envelope says these inside."""
+
+    filename: str = "<http>"
+    project: str = ""
+    priority: int | None = None
+    dry_run: bool = False
+
+
+class CancelOptions(Scope):
+    now: bool = False
+
+
+# ----------------------------------------------------------------------------------------------------------- bodies
+
+
+class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A JSON body; none at all counts as {}."""
+
+
+class Envelope(Body):
+    """A document with its parameters. `source` is its text, YAML or JSON."""
+
+    source: str
+    filename: str = "<http>"
+    format: str = "auto"
+    params: dict[str, object] = {}
+    project: str = ""
+    priority: int | None = None
+    base_dir: str = ""
+    dry_run: bool = False
+    labels: dict[str, str] = {}
+
+
+class CancelBody(Body):
+    now: bool = False
+
+
+class PriorityBody(Body):
+    priority: int
+
+
+class MetricsBody(Body):
+    """Progress and metrics of a task."""
+
+    rank: int = 0
+    step: int | None = None
+    total: int | None = None
+    status: str = ""
+    metrics: dict[str, float] = {}
+
+
+# ---------------------------------------------------------------------------------------------------------- replies
+
+
+class WorkflowList(msgspec.Struct):
+    """`next`: ask again with it as `before`; null = this was the last page."""
+
+    workflows: list[WorkflowPage]
+    next: int | None
+
+
+class TaskList(msgspec.Struct):
+    """`next`: ask again with it as `after`; null = this was the last page."""
+
+    tasks: list[TaskPage]
+    next: str | None
+
+
+class ItemList(msgspec.Struct):
+    """`next`: ask again with it as `after`; null = this was the last page."""
+
+    items: list[ItemPage]
+    next: int | None
+
+
+class Attempt(msgspec.Struct):
+    workflow: int
+    task: str
+    item: int
+    attempt: int
+
+
+class AttemptList(msgspec.Struct):
+    """Oldest first."""
+
+    attempts: list[Attempt]
+
+
+class NodeList(msgspec.Struct):
+    nodes: list[NodePage]
+
+
+class QueueList(msgspec.Struct):
+    queue: list[QueuePage]
+
+
+class EventList(msgspec.Struct):
+    """`token`: ask again with it for what follows; no events = no more now."""
+
+    events: tuple[EventPage, ...]
+    token: str
+
+
+class LogPiece(msgspec.Struct):
+    """One piece of one replica's log. `text` is its bytes as UTF-8, wrong ones replaced; offsets count bytes."""
+
+    attempt: int
+    rank: int
+    offset: int
+    next_offset: int
+    dropped_bytes: int
+    eof: bool
+    text: str
+
+
+class LogText(msgspec.Struct):
+    """Some lines of one replica, within an event."""
+
+    task: str
+    item: int
+    attempt: int
+    rank: int
+    offset: int
+    next_offset: int
+    dropped_bytes: int
+    text: str
+
+
+class LogEvent(msgspec.Struct):
+    """One event of a log stream; its `id` resumes behind it, for all replicas together."""
+
+    lines: list[LogText]
+
+
+class Health(msgspec.Struct):
+    status: str
