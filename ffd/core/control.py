@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from ffd.core.commands import AnyCommand, Cancel, Done, Resume, Retry, SetPriority, Suspend
+from ffd.core.entry import key_scope, refuse_if_full, refuse_reuse
 from ffd.core.events import (
     KeyRemembered,
     PriorityChanged,
@@ -16,9 +17,8 @@ from ffd.core.events import (
     WorkflowResumed,
     WorkflowSuspended,
 )
-from ffd.core.memory import LiveWorkflow
+from ffd.core.live import LiveWorkflow
 from ffd.core.model import Cause, Rows, Workflow
-from ffd.core.submit import key_scope, refuse_reuse
 from ffd.core.work import Work
 from ffd.errors import Refusal
 
@@ -85,6 +85,10 @@ def retry(work: Work, command: Retry) -> None:
     if row.state not in ("failed", "cancelled"):
         work.answer(Refusal(f"{row.handle} {row.state}: there is nothing to retry", code="conflict"))
         return
+    full = refuse_if_full(state, len(rows.tasks) + len(rows.items))
+    if full is not None:
+        work.answer(full)
+        return
     state.adopt(Rows(rows.workflows, rows.tasks, rows.items, rows.specs))
     live = state.workflows[command.workflow]
     waiting, items = _what_starts_over(live)
@@ -96,21 +100,17 @@ def _what_starts_over(live: LiveWorkflow) -> tuple[tuple[str, ...], tuple[tuple[
     """Tasks that go back to waiting, and items of opened tasks that become ready again.
 
     Kept: what succeeded, and tasks skipped by their own `when` unless something they need starts over (that decision
-    was stored with inputs that will change). Finally tasks always start over."""
+    was stored with inputs that will change). A task whose need starts over waits for it, as a whole. Finally tasks
+    always start over."""
+    again = _tasks_to_run_again(live)
     waiting: list[str] = []
     items: list[tuple[str, int]] = []
-    again: dict[str, None] = {}
-    for name in live.dag.main_names:  # parents may stand after their children: settle by walking needs below
-        state = live.tasks[name].row.state
-        if state in ("failed", "cancelled") or (state == "skipped" and not _skipped_by_when(live, name)):
-            again[name] = None
-    _spread(live, again)
     for name in live.dag.main_names:
         if name not in again:
             continue
         task = live.tasks[name]
         left = [(name, number) for number, item in enumerate(task.items) if item.state in ("failed", "cancelled")]
-        if left:
+        if left and not any(need.task in again for need in live.dag.tasks[name].needs):
             items.extend(left)
         else:
             waiting.append(name)
@@ -118,19 +118,25 @@ def _what_starts_over(live: LiveWorkflow) -> tuple[tuple[str, ...], tuple[tuple[
     return tuple(waiting), tuple(items)
 
 
-def _skipped_by_when(live: LiveWorkflow, name: str) -> bool:
-    cause = live.tasks[name].row.cause
-    return cause is not None and cause.kind == "expression"
-
-
-def _spread(live: LiveWorkflow, again: dict[str, None]) -> None:
-    """Skips behind something that starts over start over too."""
+def _tasks_to_run_again(live: LiveWorkflow) -> dict[str, None]:
+    """What did not succeed, and the skips behind it: an ordered set, walked along the edges."""
+    again: dict[str, None] = {}
+    for name in live.dag.main_names:
+        state = live.tasks[name].row.state
+        if state in ("failed", "cancelled") or (state == "skipped" and not _skipped_by_when(live, name)):
+            again[name] = None
     walk = list(again)
     while walk:
         for child, _ in live.dag.children.get(walk.pop(), ()):
             if child not in again and live.tasks[child].row.state == "skipped":
                 again[child] = None
                 walk.append(child)
+    return again
+
+
+def _skipped_by_when(live: LiveWorkflow, name: str) -> bool:
+    cause = live.tasks[name].row.cause
+    return cause is not None and cause.kind == "expression"
 
 
 def _open(work: Work, command: AnyCommand, workflow: int) -> LiveWorkflow | None:

@@ -5,14 +5,15 @@ end the workflow. Reactions only: called by `core.step` for events, never for in
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+
+from msgspec.structs import replace
 
 from ffd.core import events as ev
 from ffd.core.dag import is_met
 from ffd.core.expr import ExprError
-from ffd.core.memory import LiveWorkflow
-from ffd.core.model import INFRASTRUCTURE_CAUSES, TERMINAL, AttemptId, Cause, Item
-from ffd.core.spec import Retry, Task
+from ffd.core.live import LiveTask, LiveWorkflow
+from ffd.core.model import INFRASTRUCTURE_CAUSES, TERMINAL, AttemptId, Cause, CauseKind, Item, Outcome, Workflow
+from ffd.core.spec import Need, Retry, Task
 from ffd.core.values import fan_out, is_true
 from ffd.core.work import Work
 
@@ -22,14 +23,14 @@ def start_workflow(work: Work, event: ev.WorkflowStarted) -> None:
     live = work.state.workflows[event.workflow]
     for name in live.dag.roots(live.dag.main_names):
         open_task(work, live, name)
+    _end_if_settled(work, live)
 
 
 def reopen_workflow(work: Work, event: ev.WorkflowReopened) -> None:
     """A new round: open what needs nothing that is still to come."""
     live = work.state.workflows[event.workflow]
     for name in live.dag.main_names:
-        if live.tasks[name].row.state == "waiting":
-            _judge(work, live, name)
+        _judge(work, live, name, live.dag.tasks[name].needs)
     _end_if_settled(work, live)
 
 
@@ -41,13 +42,22 @@ def open_task(work: Work, live: LiveWorkflow, name: str) -> None:
             cause = Cause("expression", f"when is false: {spec.when}")
             work.emit(ev.TaskEnded(workflow, name, "skipped", cause))
             return
-        foreach, item_count = fan_out(live, spec, work.state.limits.fanout_items_count)
+        foreach, item_count = fan_out(live, spec, _room_for_items(work))
     except ExprError as error:
-        work.emit(ev.TaskEnded(workflow, name, "failed", Cause("expression", str(error), task=name)))
+        work.emit(ev.TaskEnded(workflow, name, "failed", Cause("expression", str(error))))
         return
     work.emit(ev.TaskOpened(workflow, name, item_count, foreach))
     if item_count == 0:
         work.emit(ev.TaskEnded(workflow, name, "succeeded", None))
+
+
+def _room_for_items(work: Work) -> dict[str, int]:
+    """How many items one more task may have, by the name of the limit."""
+    state, limits = work.state, work.state.limits
+    return {
+        "fanout_items_count": limits.fanout_items_count,
+        "live_tasks_count": limits.live_tasks_count - state.item_count + 1,  # it counts as one already
+    }
 
 
 # ---------------------------------------------------------------------------------------------------- items
@@ -78,7 +88,8 @@ def _will_retry(retry: Retry, item: Item, cause: Cause, infra_bound: int) -> boo
     """Infrastructure failures have a budget of their own; both kinds respect the declared causes."""
     if cause.kind == "input" or cause.kind == "expression":
         return False  # the same expression over the same stored values fails again
-    named = cause.kind in retry.causes or str(cause.exit_code) in retry.causes
+    code = 128 + cause.signal if cause.signal else cause.exit_code
+    named = cause.kind in retry.causes or str(code) in retry.causes
     if retry.causes and not named:
         return False
     if cause.kind in INFRASTRUCTURE_CAUSES:
@@ -89,7 +100,10 @@ def _will_retry(retry: Retry, item: Item, cause: Cause, infra_bound: int) -> boo
 def backoff_ms(retry: Retry, failures: int, attempt: AttemptId) -> int:
     """Exponential backoff with jitter. The jitter is a hash of the attempt's name: spread like chance, yet the same in
     every replay."""
-    delay = min(retry.backoff_ms * retry.factor ** (failures - 1), retry.max_backoff_ms)
+    delay = float(retry.backoff_ms)
+    for _ in range(failures - 1):  # bounded by limits.retries_max_count; a power could overflow
+        delay = min(delay * retry.factor, retry.max_backoff_ms)
+    delay = min(delay, retry.max_backoff_ms)
     digest = hashlib.blake2b(attempt.label().encode(), digest_size=4).digest()
     chance = int.from_bytes(digest, "big") / 0xFFFFFFFF  # 0..1
     return max(0, round(delay * (1 + retry.jitter * (2 * chance - 1))))
@@ -101,29 +115,26 @@ def item_ended(work: Work, event: ev.ItemEnded) -> None:
     live = work.state.workflows[attempt.workflow]
     task = live.tasks[attempt.task]
     if event.state == "failed" and not live.is_finally(attempt.task):
-        _fail_fast(work, live, attempt.task, event.cause, attempt)
+        _fail_fast(work, live, attempt.task)
     if task.left == 0 and task.row.state == "open":
-        state = "failed" if task.failed else "cancelled" if task.cancelled else "succeeded"
-        cause = event.cause if event.state == state else None
-        if state == "failed" and cause is None:
-            cause = next((item.cause for item in task.items if item.state == "failed"), None)
-        work.emit(ev.TaskEnded(attempt.workflow, attempt.task, state, cause))  # type: ignore[arg-type]
+        work.emit(ev.TaskEnded(attempt.workflow, attempt.task, *_task_result(task)))
 
 
-def _fail_fast(work: Work, live: LiveWorkflow, task: str, cause: Cause | None, attempt: AttemptId | None) -> None:
-    row = live.row
-    if row.verdict or not live.dag.spec.fail_fast or live.dag.handled(task):
+def _task_result(task: LiveTask) -> tuple[Outcome, Cause | None]:
+    """A task whose items are settled: failed by the first that failed, else cancelled, else succeeded."""
+    if task.failed:
+        return "failed", task.row.cause
+    if task.cancelled:
+        return "cancelled", next(item.cause for item in task.items if item.state == "cancelled")
+    return "succeeded", None
+
+
+def _fail_fast(work: Work, live: LiveWorkflow, task: str) -> None:
+    """The first failure that nobody handles settles what the workflow ends as."""
+    cause = live.tasks[task].row.cause
+    if cause is None or live.row.verdict or not live.dag.spec.fail_fast or live.dag.handled(task):
         return
-    work.emit(ev.WorkflowDoomed(row.id, "failed", False, _told_of(task, cause, attempt), ""))
-
-
-def _told_of(task: str, cause: Cause | None, attempt: AttemptId | None) -> Cause:
-    """The same cause, as told of the workflow: with the task, item and attempt it came from."""
-    cause = cause or Cause("error")
-    return Cause(
-        cause.kind, cause.message, cause.rank, cause.exit_code, cause.signal, cause.tail, task,
-        attempt.item if attempt else cause.item, attempt.attempt if attempt else cause.attempt, cause.node,
-    )  # fmt: skip
+    work.emit(ev.WorkflowDoomed(live.row.id, "failed", False, replace(cause, task=task), ""))
 
 
 # ------------------------------------------------------------------------------------------ tasks and workflows
@@ -133,19 +144,21 @@ def task_ended(work: Work, event: ev.TaskEnded) -> None:
     """Open or skip the children; end the workflow with its last task."""
     live = work.state.workflows[event.workflow]
     if event.state == "failed" and not live.is_finally(event.task):
-        _fail_fast(work, live, event.task, event.cause, None)
-    for child, _ in live.dag.children.get(event.task, ()):
-        if live.tasks[child].row.state == "waiting":
-            _judge(work, live, child)
+        _fail_fast(work, live, event.task)
+    for child, need in live.dag.children.get(event.task, ()):
+        _judge(work, live, child, (need,))
     _end_if_settled(work, live)
 
 
-def _judge(work: Work, live: LiveWorkflow, name: str) -> None:
-    """A waiting task: open it when every need is met, skip it when one can no longer be (semantics rule 1)."""
+def _judge(work: Work, live: LiveWorkflow, name: str, needs: tuple[Need, ...]) -> None:
+    """A waiting task: open it when every need is met, skip it when one can no longer be (semantics rule 1). Only
+    `needs` are looked at for the latter: those that may have been settled since it was judged last."""
     is_finally = live.is_finally(name)
     if (live.row.verdict and not is_finally) or (is_finally and not live.row.finalizing):
         return
-    for need in live.dag.tasks[name].needs:
+    if live.tasks[name].row.state != "waiting":
+        return
+    for need in needs:
         state = live.tasks[need.task].row.state
         if state in TERMINAL and not is_met(need, state):
             cause = Cause("need", f"{need.task} {state}, {need.outcome} was needed", task=need.task)
@@ -159,8 +172,8 @@ def doom(work: Work, event: ev.WorkflowDoomed) -> None:
     """Nothing of the main DAG starts any more, and what runs is stopped; with `skip_finally` finally tasks likewise."""
     live = work.state.workflows[event.workflow]
     names = live.dag.names if event.skip_finally else live.dag.main_names
-    kind = "cancelled" if event.verdict == "cancelled" else "fail-fast"
-    cause = Cause(kind, event.cause.message, task=event.cause.task)  # type: ignore[arg-type]
+    kind: CauseKind = "cancelled" if event.verdict == "cancelled" else "fail-fast"
+    cause = Cause(kind, event.cause.message, task=event.cause.task)
     for name in names:
         task = live.tasks[name]
         if task.row.state == "waiting":
@@ -182,9 +195,9 @@ def _stop_item(work: Work, attempt: AttemptId, item: Item, cause: Cause, spec: T
 
 def _end_if_settled(work: Work, live: LiveWorkflow) -> None:
     row = live.row
-    if live.main_left or row.state in TERMINAL or row.id not in work.state.workflows:
+    if live.main_left or row.state in TERMINAL:
         return
-    state, cause = _result(live)
+    state, cause = _result(row)
     if live.dag.finally_names and not row.finalizing:
         work.emit(ev.WorkflowFinalizing(row.id, state, cause))
     elif live.finally_left == 0:
@@ -205,21 +218,12 @@ def finalize(work: Work, event: ev.WorkflowFinalizing) -> None:
         if live.row.skip_finally:
             work.emit(ev.TaskEnded(event.workflow, name, "cancelled", live.row.cause))
         else:
-            _judge(work, live, name)
+            _judge(work, live, name, live.dag.tasks[name].needs)
     _end_if_settled(work, live)
 
 
-def _result(live: LiveWorkflow) -> tuple[Any, Cause | None]:
-    """Semantics rule 2: the verdict, else failed by the first unhandled failure, else cancelled, else succeeded."""
-    if live.row.verdict and not live.row.finalizing:
-        return live.row.verdict, live.row.cause
-    first: tuple[int, str] | None = None
-    for name, task in live.tasks.items():
-        failed = task.row.state == "failed" and not live.dag.handled(name)
-        if failed and (first is None or task.row.ended_at_ms < first[0]):
-            first = (task.row.ended_at_ms, name)
-    if live.row.verdict:
-        return live.row.verdict, live.row.cause
-    if first is not None:
-        return "failed", _told_of(first[1], live.tasks[first[1]].row.cause, None)
-    return "succeeded", None
+def _result(row: Workflow) -> tuple[Outcome, Cause | None]:
+    """Semantics rule 2: the verdict; else failed if anything failed that nobody handles; else succeeded."""
+    if row.verdict:
+        return row.verdict, row.cause
+    return ("failed", row.cause) if row.cause else ("succeeded", None)

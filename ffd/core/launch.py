@@ -8,7 +8,7 @@ from __future__ import annotations
 from ffd.core import effects
 from ffd.core import events as ev
 from ffd.core.expr import ExprError
-from ffd.core.memory import LiveWorkflow
+from ffd.core.live import LiveWorkflow
 from ffd.core.model import Attempt, AttemptId, Cause, Item, Timer
 from ffd.core.reports import Recovered
 from ffd.core.spec import Task
@@ -21,7 +21,7 @@ def begin(work: Work, event: ev.ItemAdmitted) -> None:
     try:
         order = make_order(work, event.attempt)
     except ExprError as error:
-        cause = Cause("input", str(error), task=event.attempt.task)
+        cause = Cause("input", str(error))
         work.emit(ev.AttemptEnded(event.attempt, "failed", cause, {}))
         return
     work.orders[event.attempt] = order
@@ -65,8 +65,9 @@ def wait_backoff(work: Work, event: ev.ItemBackedOff) -> None:
 def watch_queue(work: Work, event: ev.TaskOpened) -> None:
     task = work.state.workflows[event.workflow].dag.tasks[event.task]
     if task.timeouts.queue_ms or task.gang.min_replicas:
+        before = work.state.workflows[event.workflow].tasks[event.task].row.attempts_before
         for number in range(event.item_count):
-            _queue_timers(work, AttemptId(event.workflow, event.task, number, 0), task, work.now_ms)
+            _queue_timers(work, AttemptId(event.workflow, event.task, number, before), task, work.now_ms)
 
 
 def watch_queue_again(work: Work, event: ev.ItemReady) -> None:
@@ -74,10 +75,17 @@ def watch_queue_again(work: Work, event: ev.ItemReady) -> None:
     _queue_timers(work, event.attempt, live.dag.tasks[event.attempt.task], work.now_ms)
 
 
-def watch_workflow(work: Work, event: ev.WorkflowStarted | ev.WorkflowReopened) -> None:
+def watch_workflow(work: Work, event: ev.WorkflowStarted) -> None:
+    _workflow_timer(work, work.state.workflows[event.workflow])
+
+
+def watch_reopened(work: Work, event: ev.WorkflowReopened) -> None:
+    """A new round: its time-out, and the waiting timers of items that are ready again."""
     live = work.state.workflows[event.workflow]
-    if live.dag.spec.timeout_ms:
-        work.effect(effects.SetTimer(workflow_timer(event.workflow), work.now_ms + live.dag.spec.timeout_ms))
+    _workflow_timer(work, live)
+    for name, number in event.items:
+        last = AttemptId(event.workflow, name, number, live.tasks[name].items[number].number)
+        _queue_timers(work, last, live.dag.tasks[name], work.now_ms)
 
 
 def forget(work: Work, event: ev.WorkflowForgotten) -> None:
@@ -87,7 +95,7 @@ def forget(work: Work, event: ev.WorkflowForgotten) -> None:
 # ---------------------------------------------------------------------------------------------------- the order
 
 
-def make_order(work: Work, attempt: AttemptId, *, report_only: bool = False) -> effects.Launch:
+def make_order(work: Work, attempt: AttemptId) -> effects.Launch:
     """Everything a runtime must know to start the attempt. Deterministic: the same rows give the same order again.
     Raises ExprError."""
     found = work.state.current(attempt)
@@ -117,7 +125,27 @@ def make_order(work: Work, attempt: AttemptId, *, report_only: bool = False) -> 
         idle_ms=task.timeouts.idle_ms,
         checkpoint_path=values.string(task.checkpoint.path) if task.checkpoint else "",
         restored=item.checkpoint,
-        report_only=report_only,
+    )
+
+
+def _make_inquiry(work: Work, attempt: AttemptId) -> effects.Launch:
+    """An order to start nothing and report each replica as it is. Evaluates nothing: what runs was ordered before."""
+    found = work.state.current(attempt)
+    assert found is not None
+    live, _, _, running = found
+    task = live.dag.tasks[attempt.task]
+    return effects.Launch(
+        attempt,
+        live.row.handle,
+        live.row.project,
+        running.places,
+        script=task.script,
+        function=task.function,
+        base_dir=live.row.base_dir,
+        resources=task.resources,
+        launcher=task.gang.launcher,
+        idle_ms=task.timeouts.idle_ms,
+        report_only=True,
     )
 
 
@@ -141,32 +169,53 @@ def recovered(work: Work, report: Recovered) -> None:
     for attempt, running, live in work.state.reserved():
         item = live.tasks[attempt.task].items[attempt.item]
         _say_again(work, attempt, item, running, live.dag.tasks[attempt.task])
-    for workflow, live in work.state.workflows.items():
-        if live.dag.spec.timeout_ms:
-            work.effect(effects.SetTimer(workflow_timer(workflow), live.row.started_at_ms + live.dag.spec.timeout_ms))
-        for name, task in live.tasks.items():
-            for number, item in enumerate(task.items):
-                attempt = AttemptId(workflow, name, number, item.number)
-                if item.state == "backoff":
-                    work.effect(effects.SetTimer(Timer("backoff", attempt), item.retry_at_ms))
-                elif item.state == "ready":
-                    since_at_ms = item.since_at_ms or task.row.opened_at_ms
-                    _queue_timers(work, attempt, live.dag.tasks[name], since_at_ms)
+    for live in work.state.workflows.values():
+        _workflow_timer(work, live)
+        _say_timers_again(work, live)
     for attempt, rank in report.living:
         if not work.state.is_live(attempt):
             work.effect(effects.Stop(attempt, rank + 1, 0, "cancelled"))
 
 
+def _say_timers_again(work: Work, live: LiveWorkflow) -> None:
+    """Timers of items that wait."""
+    for name, task in live.tasks.items():
+        for number, item in enumerate(task.items):
+            attempt = AttemptId(live.row.id, name, number, item.number)
+            if item.state == "backoff":
+                work.effect(effects.SetTimer(Timer("backoff", attempt), item.retry_at_ms))
+            elif item.state == "ready":
+                _queue_timers(work, attempt, live.dag.tasks[name], item.since_at_ms or task.row.opened_at_ms)
+
+
 def _say_again(work: Work, attempt: AttemptId, item: Item, running: Attempt, task: Task) -> None:
-    order = make_order(work, attempt, report_only=item.state != "launching")
-    work.effect(order)
-    if item.state == "launching" and task.timeouts.start_ms:
-        work.effect(effects.SetTimer(Timer("start", attempt), item.since_at_ms + task.timeouts.start_ms))
-    elif item.state == "running":
+    if item.state == "launching":
+        _launch_again(work, attempt, item, task)
+        return
+    work.effect(_make_inquiry(work, attempt))
+    if item.state == "running":
         _run_timers(work, attempt, task, running.running_at_ms)
-    elif item.state == "stopping" and running.stop_cause is not None:
+    elif running.stop_cause is not None:
         grace_ms = work.stop_grace_ms(task)
         work.effect(effects.Stop(attempt, len(running.places), grace_ms, running.stop_cause.kind))
+
+
+def _launch_again(work: Work, attempt: AttemptId, item: Item, task: Task) -> None:
+    """The order may never have left. One that can no longer be made (an upgrade changed what is allowed) is stopped:
+    one bad object must not keep the daemon from starting."""
+    try:
+        work.effect(make_order(work, attempt))
+    except ExprError as error:
+        work.emit(ev.AttemptStopping(attempt, Cause("input", str(error)), work.stop_grace_ms(task)))
+        return
+    if task.timeouts.start_ms:
+        work.effect(effects.SetTimer(Timer("start", attempt), item.since_at_ms + task.timeouts.start_ms))
+
+
+def _workflow_timer(work: Work, live: LiveWorkflow) -> None:
+    if live.dag.spec.timeout_ms:
+        timer = Timer("workflow", AttemptId(live.row.id, "", -1, 0))
+        work.effect(effects.SetTimer(timer, live.row.started_at_ms + live.dag.spec.timeout_ms))
 
 
 def _run_timers(work: Work, attempt: AttemptId, task: Task, since_at_ms: int) -> None:
@@ -187,7 +236,3 @@ def _queue_timers(work: Work, attempt: AttemptId, task: Task, since_at_ms: int) 
 def _waiting_as(attempt: AttemptId) -> AttemptId:
     """The name under which the item's waiting timers were set: the attempt before this one."""
     return AttemptId(attempt.workflow, attempt.task, attempt.item, attempt.attempt - 1)
-
-
-def workflow_timer(workflow: int) -> Timer:
-    return Timer("workflow", AttemptId(workflow, "", -1, 0))

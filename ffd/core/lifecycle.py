@@ -19,9 +19,10 @@ WORKFLOW: Mapping[tuple[str, str], WorkflowState] = {
     ("accepted", "WorkflowSuspended"): "suspended",
     ("running", "WorkflowSuspended"): "suspended",
     ("suspended", "WorkflowResumed"): "running",
-    ("accepted", "WorkflowDoomed"): "running",
-    ("running", "WorkflowDoomed"): "running",
-    ("suspended", "WorkflowDoomed"): "running",
+    ("running", "WorkflowDoomed.failed"): "running",
+    ("running", "WorkflowDoomed.cancelled"): "running",
+    ("suspended", "WorkflowDoomed.failed"): "suspended",  # its finally tasks wait for a resume
+    ("suspended", "WorkflowDoomed.cancelled"): "running",  # a cancel is the user's last word: they run
     ("running", "WorkflowEnded.succeeded"): "succeeded",
     ("running", "WorkflowEnded.failed"): "failed",
     ("running", "WorkflowEnded.cancelled"): "cancelled",

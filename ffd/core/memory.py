@@ -6,15 +6,14 @@ loading only; read by the stages. Never here: what an event changes (state), or 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
-from heapq import heappop, heappush
 from typing import Self, cast
 
 import msgspec
 
 from ffd.core.dag import Dag, is_met
 from ffd.core.limits import Limits
+from ffd.core.live import LiveTask, LiveWorkflow, Placed
 from ffd.core.model import TERMINAL, Attempt, AttemptId, Item, Listing, Node, Rows, Task, Workflow
 from ffd.core.ready import Entry, ReadyQueue
 from ffd.core.space import Space
@@ -27,45 +26,6 @@ _decode_item = msgspec.msgpack.Decoder(Item).decode
 _decode_spec = msgspec.msgpack.Decoder(Spec).decode
 _decode_nodes = msgspec.msgpack.Decoder(tuple[Node, ...]).decode
 _decode_key = msgspec.msgpack.Decoder(tuple[int, str, str, int]).decode
-
-
-class LiveTask(msgspec.Struct, gc=False):
-    """A task row with its counters. `unmet`: needs not yet settled as asked. `left`: items not settled. `active`: items
-    that hold a place under the task's `max_parallel` (queued or reserved); `backlog`: ready ones that do not."""
-
-    row: Task
-    unmet: int = 0
-    left: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    active: int = 0
-    items: Sequence[Item] = ()
-    backlog: deque[int] | None = None
-
-
-class LiveWorkflow:
-    """A workflow row with its tasks. `main_left`, `finally_left`: tasks not settled. `active` and `backlog` as for
-    tasks, under the workflow's `max_parallel`."""
-
-    __slots__ = ("active", "backlog", "dag", "finally_left", "main_left", "row", "tasks")
-
-    def __init__(self, row: Workflow, dag: Dag) -> None:
-        self.row = row
-        self.dag = dag
-        self.tasks: dict[str, LiveTask] = {
-            name: LiveTask(Task(), unmet=len(spec.needs)) for name, spec in dag.tasks.items()
-        }
-        self.main_left = len(dag.main_names)
-        self.finally_left = len(dag.finally_names)
-        self.active = 0
-        self.backlog: list[Entry] = []
-
-    def is_finally(self, task: str) -> bool:
-        return self.dag.order[task] >= len(self.dag.main_names)
-
-    def settled(self) -> bool:
-        """Nothing of the workflow can happen any more, but its end."""
-        return self.main_left == 0 and (self.finally_left == 0 or self.row.skip_finally)
 
 
 class Memory:
@@ -131,7 +91,7 @@ class Memory:
         return bool(ready.classes) and (ready.dirty or ready.seen_version != self.space.version)
 
     def reserved(self) -> Iterator[tuple[AttemptId, Attempt, LiveWorkflow]]:
-        """All attempts that hold a reservation, in id order."""
+        """All attempts that hold a reservation, workflows in the order in which they entered memory."""
         for workflow, live in self.workflows.items():
             for name, task in live.tasks.items():
                 for number, item in enumerate(task.items):
@@ -145,7 +105,6 @@ class Memory:
         self.workflows[row.id] = live
         self.dag_users[row.spec] = self.dag_users.get(row.spec, 0) + 1
         self.item_count += len(live.tasks)
-        self._dirty_workflows[row.id] = live
         return live
 
     def _settle(self, live: LiveWorkflow, name: str) -> None:
@@ -185,56 +144,31 @@ class Memory:
         key = live.dag.request(task)
         return (key, live.row.id) if live.dag.tasks[task].gang.topology_with else key
 
-    def _queue(self, live: LiveWorkflow, name: str, numbers: range | tuple[int, ...]) -> None:
-        """Ready items enter the queue, as far as `max_parallel` of task and workflow lets them."""
-        task, bound = live.tasks[name], live.dag.tasks[name].max_parallel
-        if bound and task.active + len(numbers) > bound:
-            room = max(0, bound - task.active)
-            task.backlog = task.backlog or deque()
-            task.backlog.extend(numbers[room:])
-            numbers = numbers[:room]
-        task.active += len(numbers)
-        order, head = live.dag.order[name], -live.row.priority
-        entries = [(head, live.row.id, order, number) for number in numbers]
-        bound = live.dag.spec.max_parallel
-        if bound and live.active + len(entries) > bound:
-            room = max(0, bound - live.active)
-            for entry in entries[room:]:
-                heappush(live.backlog, entry)
-            entries = entries[:room]
-        live.active += len(entries)
-        self.ready.extend(self.ready_key(live, name), entries)
+    def _queue(self, live: LiveWorkflow, name: str, numbers: Sequence[int]) -> None:
+        """These items became ready (ascending): they enter the queue, as far as `max_parallel` lets them."""
+        self._push(live, live.ask_places(name, numbers))
 
-    def _leave(self, live: LiveWorkflow, name: str, task: LiveTask) -> None:
-        """An item gave up its place under `max_parallel`: the next of its task, then of its workflow, moves up."""
-        task.active -= 1
-        live.active -= 1
-        while task.backlog:
-            number = task.backlog.popleft()
-            if task.items[number].state == "ready":
-                self._queue(live, name, (number,))
-                break
-        while live.backlog and live.active < live.dag.spec.max_parallel:
-            entry = heappop(live.backlog)
-            other = live.dag.names[entry[2]]
-            if live.tasks[other].items[entry[3]].state == "ready":
-                live.active += 1
-                self.ready.push(self.ready_key(live, other), entry)
+    def _leave(self, live: LiveWorkflow, name: str, number: int) -> None:
+        """This item needs its place under `max_parallel` no more, if it held one: others move up."""
+        self._push(live, live.give_place(name, number))
+
+    def _push(self, live: LiveWorkflow, placed: Placed) -> None:
+        head = -live.row.priority
+        for name, numbers in placed:
+            order = live.dag.order[name]
+            entries = [(head, live.row.id, order, number) for number in numbers]
+            self.ready.extend(self.ready_key(live, name), entries, self.is_eligible)
 
     def _requeue(self, live: LiveWorkflow) -> None:
-        """Queue entries of this workflow may have been dropped while it was suspended or had another priority."""
-        waiting = {(entry[2], entry[3]) for entry in live.backlog}  # only asked, never walked
-        head = -live.row.priority
-        for name, task in live.tasks.items():
-            if task.row.state != "open":
-                continue
-            order, behind = live.dag.order[name], frozenset(task.backlog or ())
-            entries = [
-                (head, live.row.id, order, number)
-                for number, item in enumerate(task.items)
-                if item.state == "ready" and number not in behind and (order, number) not in waiting
-            ]
-            self.ready.extend(self.ready_key(live, name), entries)
+        """Put what may be scheduled of this workflow into the queue afresh: entries of it were dropped while it was
+        suspended, or have another priority. None stays twice."""
+        opened = [name for name, task in live.tasks.items() if task.row.state == "open"]
+        for key in dict.fromkeys(self.ready_key(live, name) for name in opened):
+            self.ready.discard(key, live.row.id)
+        for name in opened:
+            items = live.tasks[name].items
+            ready = [number for number, item in enumerate(items) if item.state == "ready"]
+            self._push(live, [(name, [number for number in ready if live.holds_place(name, number)])])
 
     # ------------------------------------------------------------------------------------------------------- rows
 
@@ -259,8 +193,9 @@ class Memory:
         for name, task in live.tasks.items():
             if task.row != Task():
                 rows.tasks[(workflow, name)] = _encode(task.row)
+            untouched = task.untouched()
             for number, item in enumerate(task.items):
-                if item != Item():
+                if item != untouched:
                     rows.items[(workflow, name, number)] = _encode(item)
         rows.specs[live.row.spec] = _encode(live.dag.spec)
         return rows
@@ -271,8 +206,11 @@ class Memory:
         state = cls(limits)
         for name, blob in rows.meta.items():
             state._load_meta(name, blob)
+        for key in sorted(_decode_key(blob) for name, blob in rows.meta.items() if name.startswith("key/")):
+            state._remember(*key)
         state.adopt(rows)
         state._set_nodes(state.nodes)
+        state.reserved_count = sum(1 for _ in state.reserved())
         return state
 
     def _load_meta(self, name: str, blob: bytes) -> None:
@@ -283,8 +221,6 @@ class Memory:
             self.numbers[rest] = msgspec.msgpack.decode(blob, type=int)
         elif kind == "nodes":
             self.nodes = _decode_nodes(blob)
-        elif kind == "key":
-            self._remember(*_decode_key(blob))
 
     def adopt(self, rows: Rows) -> None:
         """Bring stored workflows into memory (recovery, and a user's retry of an ended one)."""
@@ -296,37 +232,33 @@ class Memory:
         for (workflow, name), blob in rows.tasks.items():
             task = self.workflows[workflow].tasks[name]
             task.row = _decode_task(blob)
-            task.items = [Item() for _ in range(task.row.item_count)]
+            task.items = [task.untouched() for _ in range(task.row.item_count)]
             self.item_count += max(1, len(task.items)) - 1
         for (workflow, name, number), blob in rows.items.items():
-            items = cast("list[Item]", self.workflows[workflow].tasks[name].items)
-            if number < len(items):  # rows of an earlier round may lie beyond
-                items[number] = _decode_item(blob)
-        for workflow in rows.workflows:
+            task, item = self.workflows[workflow].tasks[name], _decode_item(blob)
+            if number < len(task.items) and item.number >= task.row.attempts_before:  # else left by an earlier round
+                cast("list[Item]", task.items)[number] = item
+        for workflow in sorted(rows.workflows):
             self._recount(self.workflows[workflow])
-        self._dirty_workflows = {}
 
     def _recount(self, live: LiveWorkflow) -> None:
-        """Rebuild every counter and queue entry of one workflow from its rows."""
+        """Rebuild every counter and queue entry of one workflow from its rows; it has none in the queue."""
         live.main_left, live.finally_left = len(live.dag.main_names), len(live.dag.finally_names)
-        live.active, live.backlog = 0, []
+        live.forget_places()
         for name, task in live.tasks.items():
             task.unmet = len(live.dag.tasks[name].needs)
-            task.left = task.failed = task.cancelled = task.active = 0
-            task.backlog = None
+            task.left = task.failed = task.cancelled = 0
         for name, task in live.tasks.items():
             if task.row.state in TERMINAL:
                 self._settle(live, name)
-            for item in task.items:
+            for number, item in enumerate(task.items):
                 task.left += 1
                 if item.state in TERMINAL:
                     self._count_ended(task, item.state)
                 elif item.live is not None:
-                    task.active += 1
-                    live.active += 1
-                    self.reserved_count += 1
+                    live.take_place(name, number)
         for name, task in live.tasks.items():
-            ready = tuple(number for number, item in enumerate(task.items) if item.state == "ready")
+            ready = [number for number, item in enumerate(task.items) if item.state == "ready"]
             if ready:
                 self._queue(live, name, ready)
 

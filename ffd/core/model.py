@@ -33,6 +33,8 @@ INFRASTRUCTURE_CAUSES: frozenset[str] = frozenset(
     {"node-lost", "preempted", "evicted", "gpu-error", "image-pull", "launch"}
 )
 CAUSE_KINDS: frozenset[str] = frozenset(get_args(CauseKind))
+# What a runtime may say of a replica; anything else it says counts as "error".
+RUNTIME_CAUSES: frozenset[str] = frozenset({"error", "oom", "timeout"}) | INFRASTRUCTURE_CAUSES
 DOOMED_CAUSES: frozenset[str] = frozenset(
     {"cancelled", "fail-fast"}
 )  # an attempt stopped for these counts as cancelled
@@ -120,8 +122,8 @@ class Attempt(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class Item(msgspec.Struct, omit_defaults=True, gc=False):
-    """The unit of execution. `number` is the last attempt started (0 = none). An item equal to Item() is `ready` and
-    untouched: it needs no row in the store."""
+    """The unit of execution. `number` is the last attempt started (0 = none). An item equal to
+    Item(number=task.attempts_before) is `ready` and untouched: it needs no row in the store."""
 
     state: ItemState = "ready"
     number: int = 0
@@ -143,13 +145,15 @@ class Task(msgspec.Struct, omit_defaults=True, gc=False):
     item_count: int = 0
     opened_at_ms: int = 0
     ended_at_ms: int = 0
-    cause: Cause | None = None
+    cause: Cause | None = None  # of the item that failed first, also while others go on
+    attempts_before: int = 0  # the highest attempt number used before it started over: numbers go on from there
 
 
 class Workflow(msgspec.Struct, omit_defaults=True, gc=False):
     """One submitted run of a document. `number` counts per (project, name): the handle is `name.number`.
 
-    `verdict`, once set, is what the workflow will end as; while it is set nothing of the main DAG starts any more.
+    `verdict`, once set, is what the workflow will end as (a cancel still overrides a failure); while it is set nothing
+    of the main DAG starts any more. `cause` is set by the first failure that nobody handles, or by the verdict.
     `round` counts user retries from failure (`run.attempt` in expressions), from 1.
     """
 
@@ -169,7 +173,7 @@ class Workflow(msgspec.Struct, omit_defaults=True, gc=False):
     base_dir: str = ""  # where relative paths of local tasks start; "" = a scratch directory per attempt
     labels: dict[str, str] = {}
     accepted_at_ms: int = 0
-    started_at_ms: int = 0
+    started_at_ms: int = 0  # of this round
     ended_at_ms: int = 0
     cause: Cause | None = None
 

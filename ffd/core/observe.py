@@ -11,8 +11,8 @@ from typing import Any, cast
 
 from ffd.core import effects, reports
 from ffd.core import events as ev
-from ffd.core.memory import LiveWorkflow
-from ffd.core.model import CAUSE_KINDS, DOOMED_CAUSES, Attempt, AttemptId, Cause, CauseKind, Item, Outcome
+from ffd.core.live import LiveWorkflow
+from ffd.core.model import DOOMED_CAUSES, RUNTIME_CAUSES, Attempt, AttemptId, Cause, CauseKind, Item, Outcome
 from ffd.core.outputs import OutputFault, typed_outputs
 from ffd.core.spec import Task
 from ffd.core.work import Work
@@ -20,17 +20,29 @@ from ffd.errors import Refusal
 
 
 def replica_started(work: Work, report: reports.ReplicaStarted) -> None:
+    """A stale one tells of a replica that may live on without right (a lost node came back): it is stopped (S3)."""
     found = work.state.current(report.attempt)
     if found is None:
-        _stale(work, report.attempt)
+        work.state.stale_count += 1
+        work.effect(effects.Stop(report.attempt, report.rank + 1, 0, "cancelled"))
         return
     _, _, item, live = found
-    if item.state != "launching" or report.rank in live.started or report.rank in live.exited:
+    if item.state != "launching" or not _is_news(live, report.rank) or report.rank in live.started:
         return
-    if len(live.started) + len(live.exited) + 1 < len(live.places):
+    if len(_seen(live) | {report.rank}) < len(live.places):
         work.emit(ev.ReplicaStarted(report.attempt, report.rank))
     else:
         work.emit(ev.AttemptRunning(report.attempt))
+
+
+def _is_news(live: Attempt, rank: int) -> bool:
+    """Is this a replica of the attempt that has not ended yet?"""
+    return 0 <= rank < len(live.places) and rank not in live.exited
+
+
+def _seen(live: Attempt) -> frozenset[int]:
+    """Ranks that have started, some of which may have ended."""
+    return frozenset((*live.started, *live.exited))
 
 
 def replica_exited(work: Work, report: reports.ReplicaExited) -> None:
@@ -39,11 +51,11 @@ def replica_exited(work: Work, report: reports.ReplicaExited) -> None:
         _stale(work, report.attempt)
         return
     live, _, _, attempt = found
-    if report.rank in attempt.exited or not 0 <= report.rank < len(attempt.places):
+    if not _is_news(attempt, report.rank):
         return
     spec = live.dag.tasks[report.attempt.task]
     outputs: dict[str, Any] = {}
-    cause = _cause_of(report, attempt)
+    cause = _cause_of(report, attempt, work.state.limits.tail_bytes)
     if cause is None:
         try:
             outputs = typed_outputs(spec, report.outputs, attempt.outputs, work.state.limits, is_text=True)
@@ -58,9 +70,9 @@ def launch_failed(work: Work, report: reports.LaunchFailed) -> None:
     if found is None:
         _stale(work, report.attempt)
         return
-    if report.rank in found[3].exited or not 0 <= report.rank < len(found[3].places):
+    if not _is_news(found[3], report.rank):
         return
-    cause = Cause(report.kind, report.message, rank=report.rank, node=found[3].places[report.rank].node)
+    cause = Cause(_kind(report.kind), report.message, rank=report.rank, node=found[3].places[report.rank].node)
     _replica_gone(work, report.attempt, report.rank, -1, cause, {})
 
 
@@ -79,6 +91,8 @@ def _replica_gone(
         work.emit(ev.ReplicaEnded(attempt_id, rank, code))
         if len(attempt.exited) < len(attempt.places):
             _stop_rest(work, attempt_id, item, attempt, rank, cause, spec)
+            if item.state == "launching" and len(_seen(attempt)) == len(attempt.places):
+                work.emit(ev.AttemptRunning(attempt_id))  # its exit was the first that was heard of the last one
             return
     outcome, cause = _outcome(attempt, cause)
     work.emit(ev.AttemptEnded(attempt_id, outcome, cause, outputs if outcome == "succeeded" else {}))
@@ -108,17 +122,25 @@ def _outcome(attempt: Attempt, cause: Cause | None) -> tuple[Outcome, Cause | No
     return ("cancelled" if stopped.kind in DOOMED_CAUSES else "failed"), stopped
 
 
-def _cause_of(report: reports.ReplicaExited, attempt: Attempt) -> Cause | None:
+def _cause_of(report: reports.ReplicaExited, attempt: Attempt, tail_bytes: int) -> Cause | None:
     """Why a replica's exit is a failure; None when it is none."""
+    tail, node = _cut(report.tail, tail_bytes), attempt.places[report.rank].node
     if report.exit_code == 0 and not report.signal and not report.kind:
         if report.output_fault:
-            return Cause("output", report.output_fault, rank=report.rank, exit_code=0, tail=report.tail)
+            return Cause("output", report.output_fault, rank=report.rank, exit_code=0, tail=tail, node=node)
         return None
-    kind = cast(CauseKind, report.kind) if report.kind in CAUSE_KINDS else "error"
     message = report.message or _exit_words(report)
-    return Cause(
-        kind, message, report.rank, report.exit_code, report.signal, report.tail, node=attempt.places[report.rank].node
-    )
+    return Cause(_kind(report.kind), message, report.rank, report.exit_code, report.signal, tail, node=node)
+
+
+def _kind(kind: str) -> CauseKind:
+    return cast(CauseKind, kind) if kind in RUNTIME_CAUSES else "error"
+
+
+def _cut(tail: str, limit_bytes: int) -> str:
+    """The end of `tail`, at most `limit_bytes` of it, cut between characters."""
+    data = tail.encode(errors="replace")
+    return tail if len(data) <= limit_bytes else data[-limit_bytes:].decode(errors="ignore")
 
 
 def _exit_words(report: reports.ReplicaExited) -> str:

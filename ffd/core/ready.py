@@ -9,19 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from heapq import heapify, heappop, heappush
 
+COMPACT_COUNT = 1024  # a heap below this is never searched for entries that do not hold
+
 Entry = tuple[int, int, int, int]  # -priority, workflow, order of the task in its document, item: smallest goes first
 
 
 class ReadyClass:
     """All entries of one request. `blocked_at`: the Space.version at which its head was found not to fit."""
 
-    __slots__ = ("blocked_at", "heap", "key", "reason")
+    __slots__ = ("blocked_at", "compact_at_count", "heap", "key")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
         self.heap: list[Entry] = []
         self.blocked_at = -1
-        self.reason = ""  # why the head did not fit, for explain
+        self.compact_at_count = COMPACT_COUNT
 
     def head(self, is_true: Callable[[Entry], bool]) -> Entry | None:
         """The smallest entry that still holds; drops those that do not."""
@@ -34,6 +36,12 @@ class ReadyClass:
 
     def pop(self) -> Entry:
         return heappop(self.heap)
+
+    def keep(self, is_true: Callable[[Entry], bool]) -> None:
+        """Drop every entry that does not hold, wherever it lies."""
+        self.heap = [entry for entry in self.heap if is_true(entry)]
+        heapify(self.heap)
+        self.compact_at_count = max(COMPACT_COUNT, 2 * len(self.heap))
 
 
 class ReadyQueue:
@@ -56,19 +64,27 @@ class ReadyQueue:
         heappush(heap, entry)
         self.dirty = True
 
-    def extend(self, key: Hashable, entries: list[Entry]) -> None:
-        """Many at once, ascending: one heapify instead of a push each, where that is less work."""
+    def extend(self, key: Hashable, entries: list[Entry], is_true: Callable[[Entry], bool]) -> None:
+        """Many at once, ascending: one heapify instead of a push each, where that is less work. A heap that doubled is
+        rid of the entries that do not hold, so that dropped work does not pile up behind a blocked head."""
         if not entries:
             return
         self.push(key, entries[0])
-        heap = self.classes[key].heap
+        found = self.classes[key]
         rest = entries[1:]
-        if len(rest) * 8 < len(heap):
+        if len(rest) * 8 < len(found.heap):
             for entry in rest:
-                heappush(heap, entry)
+                heappush(found.heap, entry)
         else:
-            heap.extend(rest)
-            heapify(heap)
+            found.heap.extend(rest)
+            heapify(found.heap)
+        if len(found.heap) >= found.compact_at_count:
+            found.keep(is_true)
+
+    def discard(self, key: Hashable, workflow: int) -> None:
+        """Drop all entries of one workflow from this class."""
+        if key in self.classes:
+            self.classes[key].keep(lambda entry: entry[1] != workflow)
 
     def unblock(self, key: Hashable) -> None:
         """Try the head of this class again although nothing became free (its `wait` is over)."""

@@ -10,7 +10,7 @@ from ffd.core.spec import Resources
 
 
 class NodeSpace:
-    """One node and what is free on it. A node that left the inventory while replicas live has `node.slot_count` 0."""
+    """One node and what is free on it; less than nothing when it shrank under what is reserved there."""
 
     __slots__ = ("cpu_millis", "disk_bytes", "gpus", "memory_bytes", "node", "slots")
 
@@ -51,8 +51,9 @@ class NodeSpace:
 
     def give(self, place: Place, ask: Resources) -> None:
         self._shift(ask, 1)
-        if place.gpus:
-            self.gpus = sorted((*self.gpus, *place.gpus))
+        if place.gpus:  # the node may have come back with fewer
+            there = [index for index in place.gpus if index < self.node.gpu_count]
+            self.gpus = sorted((*self.gpus, *there))
 
     def _shift(self, ask: Resources, sign: int) -> None:
         self.slots += sign

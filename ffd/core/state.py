@@ -10,11 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from ffd.core import events as ev
 from ffd.core.dag import Dag
 from ffd.core.lifecycle import ITEM, TASK, WORKFLOW, advance
-from ffd.core.memory import LiveTask, LiveWorkflow, Memory
+from ffd.core.live import LiveTask, LiveWorkflow
+from ffd.core.memory import Memory
 from ffd.core.model import Attempt, AttemptId, Item, Task, Workflow
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -50,6 +52,7 @@ class State(Memory):
         self._dirty_meta["next_workflow"] = _encode(self.next_workflow)
         self._dirty_meta[f"number/{label}"] = _encode(e.number)
         self._enter(row)
+        self._touch(row.id)
 
     def _touch(self, workflow: int) -> LiveWorkflow:
         live = self.workflows[workflow]
@@ -71,11 +74,14 @@ class State(Memory):
         self._requeue(self._move_workflow(e.workflow, "WorkflowResumed"))
 
     def _workflow_doomed(self, e: ev.WorkflowDoomed, at_ms: int) -> None:
-        live = self._move_workflow(e.workflow, "WorkflowDoomed")
+        was = self.workflows[e.workflow].row.state
+        live = self._move_workflow(e.workflow, f"WorkflowDoomed.{e.verdict}")
         live.row.verdict = e.verdict
         live.row.skip_finally = e.skip_finally
         live.row.cause = e.cause
-        self._requeue(live)  # finally tasks of a suspended workflow may go on now
+        live.drop_backlogs(live.dag.names if e.skip_finally else live.dag.main_names)
+        if live.row.state != was:
+            self._requeue(live)  # its finally tasks go on
 
     def _workflow_finalizing(self, e: ev.WorkflowFinalizing, at_ms: int) -> None:
         live = self._touch(e.workflow)
@@ -101,32 +107,43 @@ class State(Memory):
         live = self._move_workflow(e.workflow, "WorkflowReopened")
         row = live.row
         row.round, row.verdict, row.skip_finally, row.finalizing = e.round, "", False, False
-        row.cause, row.ended_at_ms = None, 0
+        row.cause, row.started_at_ms, row.ended_at_ms = None, at_ms, 0
         for name in e.waiting:
-            task = live.tasks[name]
-            advance(TASK, task.row.state, "WorkflowReopened.waiting", f"{row.handle}/{name}")
-            self.item_count -= max(1, len(task.items)) - 1
-            for number in range(len(task.items)):
-                self._dirty_items[(e.workflow, name, number)] = Item()
-            live.tasks[name] = LiveTask(Task())
-            self._dirty_tasks[(e.workflow, name)] = live.tasks[name].row
+            self._start_over(live, name)
         for name, number in e.items:
-            task = live.tasks[name]
-            if task.row.state != "open":
-                task.row.state = advance(TASK, task.row.state, "WorkflowReopened.open", f"{row.handle}/{name}")
-                task.row.ended_at_ms, task.row.cause = 0, None
-                self._dirty_tasks[(e.workflow, name)] = task.row
-            item = task.items[number]
-            item.state = advance(ITEM, item.state, "WorkflowReopened", f"{row.handle}/{name}[{number}]")
-            item.user_failures = item.infra_failures = 0
-            item.since_at_ms = at_ms
-            self._dirty_items[(e.workflow, name, number)] = item
+            self._reopen_item(live, name, number, at_ms)
+        for key in dict.fromkeys(self.ready_key(live, name) for name in live.dag.names):
+            self.ready.discard(key, e.workflow)  # entries of an earlier round would come to life again
         self._recount(live)
+
+    def _start_over(self, live: LiveWorkflow, name: str) -> None:
+        """The task waits again. Its attempts go on counting: the name of an attempt is never used twice (S4)."""
+        old = live.tasks[name]
+        advance(TASK, old.row.state, "WorkflowReopened.waiting", f"{live.row.handle}/{name}")
+        used = max((item.number for item in old.items), default=0)
+        task = LiveTask(Task(attempts_before=max(old.row.attempts_before, used)))
+        for number in range(len(old.items)):
+            self._dirty_items[(live.row.id, name, number)] = task.untouched()
+        self._dirty_tasks[(live.row.id, name)] = task.row
+        self.item_count -= max(1, len(old.items)) - 1
+        live.tasks[name] = task
+
+    def _reopen_item(self, live: LiveWorkflow, name: str, number: int, at_ms: int) -> None:
+        """The item is ready again; what succeeded of its task is kept."""
+        task = live.tasks[name]
+        if task.row.state != "open":
+            task.row.state = advance(TASK, task.row.state, "WorkflowReopened.open", f"{live.row.handle}/{name}")
+            task.row.ended_at_ms, task.row.cause = 0, None
+            self._dirty_tasks[(live.row.id, name)] = task.row
+        item = task.items[number]
+        item.state = advance(ITEM, item.state, "WorkflowReopened", f"{live.row.handle}/{name}[{number}]")
+        item.user_failures = item.infra_failures = 0
+        item.since_at_ms = at_ms
+        self._dirty_items[(live.row.id, name, number)] = item
 
     def _priority_changed(self, e: ev.PriorityChanged, at_ms: int) -> None:
         live = self._touch(e.workflow)
         live.row.priority = e.priority
-        live.backlog = [(-e.priority, *entry[1:]) for entry in live.backlog]
         self._requeue(live)
 
     # ------------------------------------------------------------------------------------------------------ tasks
@@ -138,7 +155,7 @@ class State(Memory):
         row.state = advance(TASK, row.state, "TaskOpened", f"{live.row.handle}/{e.task}")
         row.foreach, row.item_count, row.opened_at_ms = e.foreach, e.item_count, at_ms
         self._dirty_tasks[(e.workflow, e.task)] = row
-        task.items = [Item() for _ in range(e.item_count)]
+        task.items = [task.untouched() for _ in range(e.item_count)]
         task.left = e.item_count
         self.item_count += max(1, e.item_count) - 1
         self._queue(live, e.task, range(e.item_count))
@@ -150,6 +167,8 @@ class State(Memory):
         row.ended_at_ms, row.cause = at_ms, e.cause
         self._dirty_tasks[(e.workflow, e.task)] = row
         self._settle(live, e.task)
+        if e.state == "failed" and e.cause and live.row.cause is None and not live.dag.handled(e.task):
+            self._touch(e.workflow).row.cause = replace(e.cause, task=e.task)  # the first speaks for the workflow
 
     # -------------------------------------------------------------------------------------------- items, attempts
 
@@ -205,14 +224,14 @@ class State(Memory):
         self.workflows[e.attempt.workflow].tasks[e.attempt.task].items[e.attempt.item].checkpoint = e.value
 
     def _attempt_ended(self, e: ev.AttemptEnded, at_ms: int) -> None:
-        live, task, item = self._move_item(e.attempt, "AttemptEnded", at_ms)
+        live, _, item = self._move_item(e.attempt, "AttemptEnded", at_ms)
         attempt = item.live
         assert attempt is not None
         if e.outputs:
             attempt.outputs = {**attempt.outputs, **e.outputs}
         self.reserved_count -= 1
         self.space.give(attempt.places, live.dag.tasks[e.attempt.task].resources)
-        self._leave(live, e.attempt.task, task)
+        self._leave(live, e.attempt.task, e.attempt.item)
         item.cause = e.cause
         item.outputs = attempt.outputs if e.outcome == "succeeded" else None
         item.live = None
@@ -231,9 +250,13 @@ class State(Memory):
         self._queue(live, e.attempt.task, (e.attempt.item,))
 
     def _item_ended(self, e: ev.ItemEnded, at_ms: int) -> None:
-        _, task, item = self._move_item(e.attempt, f"ItemEnded.{e.state}", at_ms)
+        live, task, item = self._move_item(e.attempt, f"ItemEnded.{e.state}", at_ms)
         item.cause = e.cause
         self._count_ended(task, e.state)
+        self._leave(live, e.attempt.task, e.attempt.item)  # one that ended in the queue still has its place
+        if e.state == "failed" and e.cause and task.row.cause is None:
+            task.row.cause = replace(e.cause, item=e.attempt.item, attempt=e.attempt.attempt)  # the first to fail
+            self._dirty_tasks[(e.attempt.workflow, e.attempt.task)] = task.row
 
     def _nodes_changed(self, e: ev.NodesChanged, at_ms: int) -> None:
         self._set_nodes(e.nodes)

@@ -55,7 +55,7 @@ REACT: dict[type, Stage] = {
 
 EFFECT: dict[type, Stage] = {
     ev.WorkflowStarted: launch.watch_workflow,
-    ev.WorkflowReopened: launch.watch_workflow,
+    ev.WorkflowReopened: launch.watch_reopened,
     ev.WorkflowForgotten: launch.forget,
     ev.TaskOpened: launch.watch_queue,
     ev.AttemptLaunching: launch.start,

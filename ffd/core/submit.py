@@ -5,7 +5,8 @@ Called by `core.step` for the Submit command. What follows (opening the first ta
 
 from __future__ import annotations
 
-from ffd.core.commands import Accepted, AnyCommand, Submit
+from ffd.core.commands import Accepted, Submit
+from ffd.core.entry import key_scope, refuse_if_full, refuse_reuse
 from ffd.core.events import KeyRemembered, SpecAdded, WorkflowAccepted, WorkflowStarted
 from ffd.core.state import State
 from ffd.core.work import Work
@@ -48,20 +49,6 @@ def submit(work: Work, command: Submit) -> None:
     work.answer(Accepted(workflow, f"{spec.name}.{number}", command.project))
 
 
-def key_scope(command: AnyCommand) -> str:
-    """Idempotency keys are scoped to project and verb; "" when the command has none."""
-    return f"{command.project}/{type(command).__name__}/{command.key}" if command.key else ""
-
-
-def refuse_reuse(state: State, command: AnyCommand, scope: str) -> Refusal | None:
-    """The conflict when a known key comes with another payload."""
-    if state.keys[scope][0] == command.payload_digest:
-        return None
-    return Refusal(
-        "this idempotency key was used for something else", code="conflict", field="key", hint="make a new key"
-    )
-
-
 def _answer_again(state: State, command: Submit, scope: str) -> Accepted | Refusal:
     conflict = refuse_reuse(state, command, scope)
     if conflict is not None:
@@ -73,20 +60,6 @@ def _answer_again(state: State, command: Submit, scope: str) -> Accepted | Refus
 
 
 def _refuse(state: State, command: Submit) -> Refusal | None:
-    limits = state.limits
-    task_count = len(command.spec.tasks) + len(command.spec.finally_tasks)
-    for name, have, more in (
-        ("live_workflows_count", len(state.workflows), 1),
-        ("live_tasks_count", state.item_count, task_count),
-    ):
-        bound = getattr(limits, name)
-        if have + more > bound:
-            return Refusal(
-                f"the daemon holds {have} of at most {bound} ({name})",
-                code="limit",
-                field=f"limits.{name}",
-                hint="wait until workflows end, or raise the limit",
-            )
     if command.priority is not None and not 0 <= command.priority <= 1000:
         return Refusal(f"priority is {command.priority}, expected 0 to 1000", field="priority")
-    return None
+    return refuse_if_full(state, len(command.spec.tasks) + len(command.spec.finally_tasks))

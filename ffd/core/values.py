@@ -11,7 +11,7 @@ from typing import Any
 
 from ffd.core.expr import Expect, ExprError, evaluate, render_string, render_text
 from ffd.core.fanout import binding, item_count
-from ffd.core.memory import LiveWorkflow
+from ffd.core.live import LiveWorkflow
 from ffd.core.spec import Task, Template, Text
 
 
@@ -141,13 +141,14 @@ def is_true(live: LiveWorkflow, task: Task) -> bool:
     return bool(Values(live, task).source(task.when, "bool"))
 
 
-def fan_out(live: LiveWorkflow, task: Task, limit_count: int) -> tuple[list[Any] | None, int]:
-    """(the evaluated `foreach` list when it is an expression, number of items)."""
+def fan_out(live: LiveWorkflow, task: Task, room: Mapping[str, int]) -> tuple[list[Any] | None, int]:
+    """(the evaluated `foreach` list when it is an expression, number of items). `room`: the most items, by limit."""
     foreach: list[Any] | None = None
     if isinstance(task.foreach, Template):
         foreach = Values(live, task).source(task.foreach.parts[1], "list")
     literal = task.foreach if isinstance(task.foreach, tuple) else None
     count = item_count(task, foreach if literal is None else literal)
-    if count > limit_count:
-        raise ExprError(f"{count} items, at most {limit_count} are allowed", field="fanout_items_count")
+    for limit, most in room.items():
+        if count > max(most, 1):  # a plain task always fits: it was counted when it was submitted
+            raise ExprError(f"{count} items, limits.{limit} leaves room for {max(most, 0)}", field=f"limits.{limit}")
     return foreach, count

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ffd.core import events as ev
-from ffd.core.memory import LiveTask, LiveWorkflow
+from ffd.core.live import LiveTask, LiveWorkflow
 from ffd.core.model import TERMINAL, AttemptId, Cause, Item
 from ffd.core.pages import Check, EventPage, Explain, ItemPage, NodePage, QueuePage, TaskPage, WorkflowPage
 from ffd.core.schedule import explain as reasons

@@ -13,7 +13,7 @@ from heapq import heapify, heappop, heapreplace
 
 import msgspec
 
-from ffd.core.memory import LiveWorkflow
+from ffd.core.live import LiveWorkflow
 from ffd.core.model import AttemptId, Place
 from ffd.core.ready import Entry
 from ffd.core.schedule.place import View, domain_of, place_gang

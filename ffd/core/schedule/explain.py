@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ffd.core.memory import LiveWorkflow
+from ffd.core.live import LiveWorkflow
 from ffd.core.model import Item
 from ffd.core.pages import Check
 from ffd.core.ready import Entry
@@ -47,16 +47,17 @@ def _suspended(live: LiveWorkflow) -> Check:
 
 
 def _parallel(live: LiveWorkflow, name: str, number: int) -> Check:
-    task, bound = live.tasks[name], live.dag.tasks[name].max_parallel
-    if task.backlog and number in task.backlog:
-        return Check(
-            name="max_parallel", verdict="wait", detail=f"{task.active} of at most {bound} items are under way"
+    own, whole = live.dag.tasks[name].max_parallel, live.dag.spec.max_parallel
+    if live.holds_place(name, number):
+        bound = " and ".join(
+            words for words, is_set in ((f"{own} of the task", own), (f"{whole} of the workflow", whole)) if is_set
         )
-    entry = (live.dag.order[name], number)
-    if any(waiting[2:] == entry for waiting in live.backlog):
-        detail = f"{live.active} of at most {live.dag.spec.max_parallel} items of the workflow are under way"
-        return Check(name="max_parallel", verdict="wait", detail=detail)
-    return Check(name="max_parallel", verdict="pass", detail=f"at most {bound} at once" if bound else "no bound")
+        return Check(name="max_parallel", verdict="pass", detail=f"at most {bound} at once" if bound else "no bound")
+    if live.is_full(name):
+        detail = f"{live.tasks[name].active} of at most {own} items are under way"
+    else:
+        detail = f"{len(live.placed)} of at most {whole} items of the workflow are under way"
+    return Check(name="max_parallel", verdict="wait", detail=detail)
 
 
 def _possible(state: State, task: Task) -> Check:
