@@ -22,6 +22,7 @@ from ffd.core.effects import Launch
 from ffd.core.model import AttemptId, Node
 from ffd.core.reports import AnyReport, ReplicaExited, ReplicaStarted
 from ffd.plugins.ports import Found, Reports
+from ffd.plugins.pretend import parse_pretend
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -149,10 +150,12 @@ class VirtualCluster:
 
 
 class VirtualRuntime:
-    """The Runtime over a VirtualCluster."""
+    """The Runtime over a VirtualCluster; without one it makes its own of `pretend` nodes (one node with a thousand
+    slots when nothing is said)."""
 
-    def __init__(self, cluster: VirtualCluster) -> None:
-        self.cluster = cluster
+    def __init__(self, cluster: VirtualCluster | None = None, pretend: str = "") -> None:
+        nodes = parse_pretend(pretend) if pretend else (Node("virtual", cpu_millis=1_000_000, slot_count=1000),)
+        self.cluster = cluster or VirtualCluster(nodes)
         self._reports: list[AnyReport] = []
         self._some = asyncio.Event()
 
