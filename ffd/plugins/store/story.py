@@ -13,7 +13,7 @@ own digest, and a commit that still has all of its entries proves them by the pa
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from itertools import groupby
 from operator import attrgetter
@@ -25,11 +25,10 @@ import msgspec
 from ffd.core.events import AnyEvent, Event, SpecAdded, WorkflowAccepted, WorkflowReopened
 from ffd.core.spec import Spec
 from ffd.errors import Fenced
-from ffd.plugins.ports import Batch, Head, Store, StoryEntry, Verdict
+from ffd.plugins.ports import Batch, Head, StoryEntry, Verdict
 
 GENESIS = Head(0, bytes(32))  # the head of an empty store
 FAULTS_COUNT = 100  # faults one verdict tells; the rest is counted
-WALK_PAGE_COUNT = 500  # entries read at once by `walk`
 
 
 class SpecStored(Event, frozen=True, gc=False):
@@ -181,15 +180,6 @@ def _restored(event: AnyEvent | SpecStored, spec_row: bytes | None) -> AnyEvent:
     if spec_row is None:
         raise msgspec.DecodeError(f"document {event.digest} is missing")
     return SpecAdded(event.digest, _decode_spec(spec_row))
-
-
-async def walk(store: Store) -> AsyncIterator[StoryEntry]:
-    """All story entries, oldest first, a page at a time: for replay by `ffd fsck`."""
-    after = (0, 0)
-    while page := await store.read_story(after, limit=WALK_PAGE_COUNT):
-        for entry in page:
-            yield entry
-        after = (page[-1].number, page[-1].index + len(page[-1].events) - 1)
 
 
 # ------------------------------------------------------------------------------------------------------ checking
