@@ -52,7 +52,9 @@ class Positions:
         line = bisect_right(self._line_starts, offset)
         return line, offset - self._line_starts[line - 1] + 1
 
-    def __call__(self, path: Path, *, key: bool = False, text: str = "", offset: int = 0) -> tuple[int, int]:
+    def __call__(
+        self, path: Path, *, key: bool = False, text: str = "", offset: int = 0, template: int = 0
+    ) -> tuple[int, int]:
         """The nearest enclosing part stands in for what is not there, such as a missing field."""
         value: Any = self.root
         mark = Mark(0, 0, 0)
@@ -63,10 +65,19 @@ class Positions:
                 break
             mark, value = found, value[step]
         else:
-            found_at = self._text.find(text, mark.start, mark.end) if text else -1
+            found_at = self._inside(mark, text, template) if text else -1
             if found_at >= 0:
                 return self.at(found_at + offset)
         return self.at(mark.key if key and mark.key >= 0 else mark.start)
+
+    def _inside(self, mark: Mark, text: str, template: int) -> int:
+        """Offset of `text` in the value, -1 when it is written another way there (with escapes, over several lines)."""
+        start = mark.start
+        for _ in range(template):
+            start = self._text.find("${{", start, mark.end) + 1
+            if start == 0:
+                return -1
+        return self._text.find(text, start, mark.end)
 
     def lines(self, path: Path) -> Mapping[str, int]:
         value = self.root

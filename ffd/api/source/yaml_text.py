@@ -62,8 +62,8 @@ def read_yaml(text: str, builder: Builder) -> None:
     try:
         reader.read()
     except yaml.reader.ReaderError as error:
-        position = error.position if isinstance(error.position, int) else 0
-        builder.fault(f"the character \\x{ord(str(text[position])):02x} is not allowed", min(position, len(text) - 1))
+        offset = len(text.encode()[: error.position].decode("utf-8", "ignore"))  # libyaml counts bytes here
+        builder.fault(f"the character \\x{ord(text[offset]):02x} is not allowed", offset)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         offset = mark.index if mark else 0

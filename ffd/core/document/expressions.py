@@ -39,6 +39,7 @@ def check_expressions(spec: Spec, sites: list[Site], faults: Faults, limits: Doc
                     hint=problem.hint,
                     code="limit" if error.code == "limit" else "expression",
                     text=site.source,
+                    template=site.template,
                     offset=max(problem.offset, 0),
                 )
             continue
@@ -55,6 +56,7 @@ def _check_place(site: Site, program: Program, task: Task, base: Scope, faults: 
             f"{shown} stands in {quoted}, where the shell replaces nothing: the task sees the name of a variable",
             hint="use double quotes" if site.place == "single" else "write the end word without quotes",
             text=site.source,
+            template=site.template,
             warning=True,
         )
     elif site.place == "bare" and not _is_one_word(program, task, base):
@@ -63,6 +65,7 @@ def _check_place(site: Site, program: Program, task: Task, base: Scope, faults: 
             f"{shown} stands outside quotes: the shell splits it at blanks and expands `*`",
             hint='put it in double quotes: "' + shown + '"',
             text=site.source,
+            template=site.template,
             warning=True,
         )
 

@@ -30,9 +30,12 @@ class Fault(msgspec.Struct, frozen=True):
 class Locate(Protocol):
     """Where something stands in the source. `(0, 0)` = unknown."""
 
-    def __call__(self, path: Path, *, key: bool = False, text: str = "", offset: int = 0) -> tuple[int, int]:
+    def __call__(
+        self, path: Path, *, key: bool = False, text: str = "", offset: int = 0, template: int = 0
+    ) -> tuple[int, int]:
         """Line and column of the value at `path`; of its key if `key`; of character `offset` of the first occurrence of
-        `text` inside that value, if `text` is given."""
+        `text` inside that value, if `text` is given: after its `template`-th `${{`, counted from 1, if that is
+        given."""
 
     def lines(self, path: Path) -> Mapping[str, int]:
         """Line of each key of the map at `path`; empty when that is not cheap to tell."""
@@ -41,7 +44,9 @@ class Locate(Protocol):
 class Nowhere:
     """The `Locate` of a document that has no source text."""
 
-    def __call__(self, path: Path, *, key: bool = False, text: str = "", offset: int = 0) -> tuple[int, int]:
+    def __call__(
+        self, path: Path, *, key: bool = False, text: str = "", offset: int = 0, template: int = 0
+    ) -> tuple[int, int]:
         return (0, 0)
 
     def lines(self, path: Path) -> Mapping[str, int]:
@@ -54,8 +59,8 @@ class Faults:
     def __init__(self, locate: Locate, limit_count: int) -> None:
         self._locate = locate
         self._limit_count = limit_count
-        self._faults: dict[tuple[str, str], Fault] = {}
-        self._warnings: dict[tuple[str, str], Fault] = {}
+        self._faults: dict[tuple[str, str, int, int], Fault] = {}
+        self._warnings: dict[tuple[str, str, int, int], Fault] = {}
         self._more_count = 0
         self.origin: Callable[[Path], Path] = _itself  # where a merged value was really written
 
@@ -69,26 +74,28 @@ class Faults:
         key: bool = False,
         text: str = "",
         offset: int = 0,
+        template: int = 0,
         warning: bool = False,
     ) -> None:
-        """`key`, `text` and `offset` choose the position, as `Locate` says. A hint that is dear to find may come as a
+        """`key`, `text`, `offset` and `template` choose the position, as `Locate` says. A hint that is dear to find
+        may come as a
         function: it is called only if the fault is listed."""
         path = self.origin(path)
         found = self._warnings if warning else self._faults
-        shown = show_path(path)
-        if (shown, message) in found:
-            return
         if len(found) >= self._limit_count:
             self._more_count += not warning
             return
-        line, column = self._locate(path, key=key, text=text, offset=offset)
-        told = hint if isinstance(hint, str) else hint()
-        found[(shown, message)] = Fault(message, shown, line, column, told, code)
+        shown = show_path(path)
+        line, column = self._locate(path, key=key, text=text, offset=offset, template=template)
+        same = (shown, message, line, column)
+        if same not in found:
+            told = hint if isinstance(hint, str) else hint()
+            found[same] = Fault(message, shown, line, column, told, code)
 
     def touches(self, path: Path) -> bool:
         """Whether a fault was found at the path or under it."""
         shown = show_path(path)
-        return any(at == shown or at.startswith((shown + ".", shown + "[")) for at, _ in self._faults)
+        return any(at == shown or at.startswith((shown + ".", shown + "[")) for at, *_ in self._faults)
 
     def __len__(self) -> int:
         return len(self._faults)

@@ -135,7 +135,8 @@ def _pattern(value: Any, kind: ParamType, path: Path, faults: Faults) -> str:
     try:
         _matches("", str(value))
     except ExprError as error:
-        faults.add((*path, "pattern"), f"not a regular expression (RE2 syntax): {error.message.rpartition(': ')[2]}")
+        reason = error.message.rpartition("regular expression: ")[2]
+        faults.add((*path, "pattern"), f"not a regular expression (RE2 syntax): {reason}")
         return ""
     return str(value)
 

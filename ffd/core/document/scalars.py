@@ -102,7 +102,7 @@ def check_name(name: str, kind: str) -> None:
     better = re.sub(r"[^a-z0-9_]+", "_", name.lower()).strip("_")[:63]
     hint = f"write {better}" if NAME.fullmatch(better) else ""
     raise Wrong(
-        f"{quote(name)} is not a {kind} name: expected lower-case letters, digits and `_`, "
+        f"{quote(name)} is not a valid {kind} name: expected lower-case letters, digits and `_`, "
         "starting with a letter, at most 63 characters",
         hint,
     )

@@ -44,7 +44,8 @@ _CALL = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*
 class Site(NamedTuple):
     """One expression of the document. `once`: evaluated once per task (`when`, `foreach`), else per item.
 
-    `place` says where in a shell script it stands; "" elsewhere.
+    `template` counts the expressions of one text from 1; 0 = the text is the expression. `place` says where in a shell
+    script it stands; "" elsewhere.
     """
 
     task: str
@@ -52,6 +53,7 @@ class Site(NamedTuple):
     source: str
     expect: Expect
     once: bool
+    template: int = 0
     place: Place | str = ""
 
 
@@ -153,8 +155,8 @@ class TaskReader:
         except ExprError as error:
             self._template_faults(error, source, path)
             return source, _NOTHING
-        for use in script.uses:
-            self.sites.append(Site(name, path, use.source, "any", False, use.place))
+        for number, use in enumerate(script.uses, 1):
+            self.sites.append(Site(name, path, use.source, "any", False, number, use.place))
         return script.text, script.bindings
 
     def _argv(self, name: str, raw: RawTask, path: Path) -> tuple[Text, ...]:
@@ -202,7 +204,8 @@ class TaskReader:
             self._template_faults(error, value, path)
             return value
         if isinstance(text, Template):
-            self.sites += [Site(name, path, source, "any", False) for source in text.expressions]
+            sources = enumerate(text.expressions, 1)
+            self.sites += [Site(name, path, source, "any", False, number) for number, source in sources]
         return text
 
     def _check_string(self, value: str, path: Path) -> None:
@@ -384,9 +387,9 @@ class TaskReader:
         is_final, final_parent = self.known[name], self.known.get(parent)
         if parent == name:
             message = "the expression reads the task it belongs to"
-            self.faults.add(site.path, message, text=site.source, code="cycle")
+            self.faults.add(site.path, message, text=site.source, template=site.template, code="cycle")
         elif final_parent and not is_final:
             message = f"`{parent}` stands under `finally` and runs after all others, so nothing can read it"
-            self.faults.add(site.path, message, text=site.source, code="expression")
+            self.faults.add(site.path, message, text=site.source, template=site.template, code="expression")
         elif final_parent is is_final:
             found.setdefault(parent, "success")

@@ -22,7 +22,7 @@ def explain(text: str, source: str) -> list[Problem]:
     for line, column, message in _ERROR.findall(text):
         known = 0 < int(line) <= len(starts)
         offset = starts[int(line) - 1] + int(column) - 1 if known else -1
-        problem = _translate(message.removesuffix(" [INVALID_ARGUMENT]"), offset)
+        problem = _translate(message.removesuffix(" [INVALID_ARGUMENT]"), offset, source)
         if problem not in problems:
             problems.append(problem)
     if problems:
@@ -32,7 +32,7 @@ def explain(text: str, source: str) -> list[Problem]:
     return [Problem("the expression does not compile: " + text.partition("\n")[0])]
 
 
-def _translate(message: str, offset: int) -> Problem:
+def _translate(message: str, offset: int, source: str) -> Problem:
     overload = _OVERLOAD.search(message)
     if overload:
         operator, operands = overload.group(1).strip("_!"), overload.group(2)
@@ -44,6 +44,8 @@ def _translate(message: str, offset: int) -> Problem:
     unknown = re.match(r"undeclared reference to '(.+?)'", message)
     if unknown:
         name = unknown.group(1)
+        start = offset - len(name.rpartition(".")[0])  # the library points at the last dot
+        offset = start if source.startswith(name, start) else offset
         hint = "an expression sees params, tasks, item, matrix and run; a text stands in quotes"
         return Problem(f"unknown name `{name}`", offset, f"write {name}(list)" if name in FUNCTIONS else hint)
     if "recursion depth" in message:

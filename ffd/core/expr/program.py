@@ -55,6 +55,7 @@ _RESULT_TYPES = {
     "LIST<BOOL>": "list<bool>",
 }
 _NUMERIC = ("int", "float", "dyn")
+_INDEXED = re.compile(r"\s*(?:\[|\.\s*[A-Za-z_]\w*\s*(?![\w\s(]))")  # one element of a value, not a method of all of it
 
 
 class Input(msgspec.Struct, frozen=True, gc=False):
@@ -201,7 +202,7 @@ class _Builder:
     def _input(self, name: str, slot: str) -> Input:
         mentions = [ref for ref in self.reading.references if ref.name == name]
         in_loops = [ref for ref in mentions if self._in_loop(ref.start)]
-        indexed = [ref for ref in in_loops if self.source[ref.end :].lstrip()[:1] in ("[", ".")]
+        indexed = [ref for ref in in_loops if _INDEXED.match(self.source, ref.end)]
         return Input(slot, name, self.types[name], len(mentions), len(in_loops), len(indexed))
 
     def _new_slot(self, kind: str) -> str:

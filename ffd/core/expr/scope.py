@@ -21,7 +21,6 @@ LISTS = tuple(f"list<{name}>" for name in SCALARS)
 
 _DECLARED = {"uri": "string", "json": "dyn", "list": "list<dyn>", "map": "map"}
 _RUN = {"id": "string", "handle": "string", "name": "string", "attempt": "int", "state": "string", "project": "string"}
-_PER_ITEM = "`when` and `foreach` are evaluated once per task, before there are items"
 _NEAREST_CANDIDATES = 2_000
 
 
@@ -55,14 +54,15 @@ def nearest(word: str, known: Iterable[str]) -> str:
 class Scope(msgspec.Struct, frozen=True):
     """`tasks` maps each task to its outputs and their types (already lists for a fan-out).
 
-    `item` is "" where there is no `foreach`. `is_final`: the expression belongs to a `finally` task, which sees
-    `run.state`.
+    `item` is "" where there is no `foreach`. `is_once`: evaluated before the task has items. `is_final`: the
+    expression belongs to a `finally` task, which sees `run.state`.
     """
 
     params: Mapping[str, str] = {}
     tasks: Mapping[str, Mapping[str, str]] = {}
     item: str = ""
     matrix: Mapping[str, str] = {}
+    is_once: bool = False
     is_final: bool = False
 
     @classmethod
@@ -83,7 +83,7 @@ class Scope(msgspec.Struct, frozen=True):
 
     def for_task_once(self, *, is_final: bool = False) -> Scope:
         """The scope of `when` and `foreach`: evaluated once per task, so without `item` and `matrix`."""
-        return msgspec.structs.replace(self, item="", matrix={}, is_final=is_final)
+        return msgspec.structs.replace(self, item="", matrix={}, is_once=True, is_final=is_final)
 
     def type_of(self, name: str) -> str | Problem:
         """Type of a name that `lexer.references` found, or why it cannot be used here."""
@@ -93,14 +93,19 @@ class Scope(msgspec.Struct, frozen=True):
         if root == "tasks":
             return self._task_type(rest)
         if root == "item":
-            return self.item or Problem("`item` exists only where the task has `foreach`", hint=_PER_ITEM)
+            return self.item or self._no_item("item", "foreach")
         if root == "matrix":
             if not self.matrix:
-                return Problem("`matrix` exists only where the task has `matrix`", hint=_PER_ITEM)
+                return self._no_item("matrix", "matrix")
             return self.matrix.get(rest) or _unknown("matrix key", rest, self.matrix)
         if rest == "state" and not self.is_final:
             return Problem("`run.state` is known only to tasks under `finally`")
         return _RUN.get(rest) or _unknown("field of `run`", rest, _RUN)
+
+    def _no_item(self, name: str, field: str) -> Problem:
+        if self.is_once:
+            return Problem(f"`{name}` is not known yet: this is evaluated once, before the task has items")
+        return Problem(f"`{name}` exists only where the task has `{field}`")
 
     def _task_type(self, rest: str) -> str | Problem:
         task, _, what = rest.partition(".")

@@ -88,8 +88,8 @@ def render_string(value: Any, *, limit_bytes: int = LIMITS.text_bytes) -> str:
         return _bounded(value, limit_bytes)
     try:
         return _bounded(msgspec.json.encode(value).decode(), limit_bytes)
-    except (OverflowError, UnicodeEncodeError):
-        raise ExprError("a value holds a number beyond 64 bits or text that is not valid Unicode") from None
+    except UnicodeEncodeError:
+        raise ExprError("a value holds text that is not valid Unicode") from None
 
 
 def _bounded(text: str, limit_bytes: int) -> str:
