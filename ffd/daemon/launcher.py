@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import anyio.lowlevel
 
@@ -145,13 +146,13 @@ class Launcher:
             await self._tenure.valid()
         if isinstance(order, Launch):
             self._metrics.launches.inc()
-            await self._runtime.launch(order, self._env(order.attempt))
+            await self._runtime.launch(order, partial(self._credentials, order.attempt))
             await self._parts.failpoints.reach("launch.after")
         elif isinstance(order, Stop):
             self._metrics.stops.inc()
             await self._runtime.stop(order.attempt, order.ranks, order.grace_ms, order.reason)
 
-    def _env(self, attempt: AttemptId) -> dict[str, str]:
+    def _credentials(self, attempt: AttemptId) -> dict[str, str]:
         return {"FFD_ADDRESS": self._address, "FFD_TOKEN": self._parts.mint(attempt)}
 
     # ------------------------------------------------------------------------------------------------- what is over

@@ -6,7 +6,7 @@ Never here: implementations. Called by `daemon` and `api`; implemented in `plugi
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -158,6 +158,7 @@ class Found(msgspec.Struct, frozen=True, array_like=True, gc=False, order=True):
     ref: str = ""
 
 
+Credentials = Callable[[], dict[str, str]]  # FFD_ADDRESS and FFD_TOKEN of the attempt; made when called
 Reports = list[AnyReport]  # spelled here, because inside the class `list` is a method
 
 
@@ -167,9 +168,9 @@ class Runtime(Protocol):
     `launch` and `stop` are idempotent by (attempt, rank): launching what exists (or existed) starts nothing a second
     time but reports it again; stopping what is gone reports its exit again."""
 
-    async def launch(self, order: Launch, env: dict[str, str]) -> None:
-        """Start all replicas; `env` is added to each (address, token). Returns when the starts were attempted; each
-        rank then yields ReplicaStarted or LaunchFailed from `watch`."""
+    async def launch(self, order: Launch, credentials: Credentials) -> None:
+        """Start all replicas, each with `credentials()` added to its environment (who starts nothing need not call it).
+        Returns when the starts were attempted; each rank then yields ReplicaStarted or LaunchFailed."""
         ...
 
     async def stop(self, attempt: AttemptId, ranks: int, grace_ms: int, reason: str) -> None:

@@ -1,6 +1,6 @@
 """An event loop for deterministic simulation: virtual time, seeded order of ready tasks, no sockets, no threads.
 
-Time stands still while anything is ready and then jumps to the next timer, so a simulated day costs what its events cost
+Time stands still while anything is ready, then jumps to the next timer: a simulated day costs what its events cost,
 and two runs with one seed are equal. Used by `ffd.testing.simulation` and by tests of the shell; never by the product.
 
 Facts learnt on a prototype: only task wake-ups may be shuffled (plain callbacks rely on FIFO); anyio's retry of a

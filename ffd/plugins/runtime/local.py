@@ -1,8 +1,8 @@
 """The local runtime: replicas are processes of this machine, each in a session of its own, writing straight to files.
 
-The daemon is in nobody's data path and may die at any time. What proves that a replica lives is a lock on its
-entry under `<root>/live/`, inherited by its processes: it is free exactly when they are all gone, whatever happened to us, and
-pids may be reused as they like. A tiny shell shim writes the exit code, so a later daemon learns what it missed.
+The daemon is in no data path and may die at any time. What proves that a replica lives is a lock on its entry under
+`<root>/live/`, inherited by its processes: it is free exactly when they are all gone, whatever happened to us, and pids
+may be reused as they like. A tiny shell shim writes the exit code, so a later daemon learns what it missed.
 
 Never here: what to run or when (core), where files of a replica stand (`prepare`), system differences (`processes`).
 """
@@ -23,7 +23,7 @@ from ffd.core.effects import Launch
 from ffd.core.model import AttemptId, Node
 from ffd.core.reports import AnyReport, LaunchFailed, ReplicaExited, ReplicaStarted
 from ffd.errors import PluginError
-from ffd.plugins.ports import Found, Reports
+from ffd.plugins.ports import Credentials, Found, Reports
 from ffd.plugins.pretend import parse_pretend
 from ffd.plugins.runtime import processes
 from ffd.plugins.runtime.keeper import Keeper
@@ -71,11 +71,11 @@ class LocalRuntime:
 
     # -------------------------------------------------------------------------------------------------- starting
 
-    async def launch(self, order: Launch, env: dict[str, str]) -> None:
+    async def launch(self, order: Launch, credentials: Credentials) -> None:
         for rank in range(len(order.places)):
-            self._launch_one(order, rank, env)
+            self._launch_one(order, rank, credentials)
 
-    def _launch_one(self, order: Launch, rank: int, env: dict[str, str]) -> None:
+    def _launch_one(self, order: Launch, rank: int, credentials: Credentials) -> None:
         key = (order.attempt, rank)
         folder = self._folder(key)
         if key in self._living:
@@ -86,7 +86,7 @@ class LocalRuntime:
             self._tell(ReplicaExited(order.attempt, rank, kind="node-lost", message="it left no trace on this machine"))
         else:
             try:
-                self._start(order, rank, env)
+                self._start(order, rank, credentials)
             except Unstartable as fault:
                 self._entry(key).unlink(missing_ok=True)
                 self._tell(LaunchFailed(order.attempt, rank, "error", str(fault)))
@@ -94,7 +94,7 @@ class LocalRuntime:
                 self._entry(key).unlink(missing_ok=True)
                 self._tell(LaunchFailed(order.attempt, rank, "launch", f"cannot start it: {error.strerror}"))
 
-    def _start(self, order: Launch, rank: int, env: dict[str, str]) -> None:
+    def _start(self, order: Launch, rank: int, credentials: Credentials) -> None:
         """The entry first: whatever happens from here on, the next daemon looks at this replica."""
         key = (order.attempt, rank)
         lock = os.open(self._entry(key), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -103,7 +103,7 @@ class LocalRuntime:
                 self._retry_find(key)
                 return
             os.write(lock, self._boot_id.encode())
-            prepared = prepare(self.root, order, rank, env)
+            prepared = prepare(self.root, order, rank, credentials())
             pid = processes.spawn(prepared.argv, prepared.env, prepared.folder / "log", lock)
         finally:
             os.close(lock)

@@ -21,7 +21,7 @@ import msgspec
 from ffd.core.effects import Launch
 from ffd.core.model import AttemptId, Node
 from ffd.core.reports import AnyReport, ReplicaExited, ReplicaStarted
-from ffd.plugins.ports import Found, Reports
+from ffd.plugins.ports import Credentials, Found, Reports
 from ffd.plugins.pretend import parse_pretend
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
@@ -80,13 +80,12 @@ class VirtualCluster:
         self.started_count = 0  # replicas ever started: S4 compares it with the story
         self.listener: Callable[[AnyReport], None] | None = None
         self._living: dict[tuple[AttemptId, int], tuple[str, Any]] = {}  # -> (node, timer of its end or None)
-        self._ended: dict[tuple[AttemptId, int], ReplicaExited] = {}
+        self._ended: dict[AttemptId, dict[int, ReplicaExited]] = {}  # -> by rank
 
     def start(self, order: Launch, rank: int) -> None:
         """At most once per (attempt, rank), for all time; says again what is known otherwise."""
         key = (order.attempt, rank)
-        if key in self._ended:
-            self._tell(self._ended[key])
+        if self._said_again(order.attempt, rank):
             return
         if key not in self._living:
             if order.report_only:
@@ -115,8 +114,7 @@ class VirtualCluster:
     def kill(self, attempt: AttemptId, rank: int, signal: int, kind: str = "", message: str = "") -> None:
         """End a replica now; one that is gone says again how it ended, one that never was says so."""
         key = (attempt, rank)
-        if key in self._ended:
-            self._tell(self._ended[key])
+        if self._said_again(attempt, rank):
             return
         if key in self._living:
             self._living[key][1].cancel()
@@ -124,8 +122,15 @@ class VirtualCluster:
 
     def _end(self, key: tuple[AttemptId, int], exited: ReplicaExited) -> None:
         self._living.pop(key, None)
-        self._ended[key] = exited
+        self._ended.setdefault(key[0], {})[key[1]] = exited
         self._tell(exited)
+
+    def _said_again(self, attempt: AttemptId, rank: int) -> bool:
+        """A replica that has ended says so again; True when it had."""
+        exited = self._ended.get(attempt, {}).get(rank)
+        if exited is not None:
+            self._tell(exited)
+        return exited is not None
 
     def _tell(self, report: AnyReport) -> None:
         if self.listener is not None:
@@ -142,11 +147,11 @@ class VirtualCluster:
         return sorted(Found(attempt, rank, node) for (attempt, rank), (node, _) in self._living.items())
 
     def ended(self) -> list[ReplicaExited]:
-        return list(self._ended.values())
+        return [exited for ranks in self._ended.values() for exited in ranks.values()]
 
     def forget(self, attempts: Sequence[AttemptId]) -> None:
-        gone = frozenset(attempts)
-        self._ended = {key: exited for key, exited in self._ended.items() if key[0] not in gone}
+        for attempt in attempts:
+            self._ended.pop(attempt, None)
 
 
 class VirtualRuntime:
@@ -163,7 +168,7 @@ class VirtualRuntime:
         self._reports.append(report)
         self._some.set()
 
-    async def launch(self, order: Launch, env: dict[str, str]) -> None:
+    async def launch(self, order: Launch, credentials: Credentials) -> None:
         self.cluster.listener = self._hear
         for rank in range(len(order.places)):
             self.cluster.start(order, rank)
