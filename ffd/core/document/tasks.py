@@ -335,8 +335,17 @@ class TaskReader:
         self, name: str, raw: list[str] | dict[str, NeedOutcome] | UnsetType, path: Path, first_site: int
     ) -> tuple[Need, ...]:
         """Declared needs, then those that expressions imply, each parent once."""
-        if raw is UNSET and first_site == len(self.sites):
-            return ()
+        if first_site == len(self.sites):  # the usual task: no expressions
+            if raw is UNSET:
+                return ()
+            if (
+                isinstance(raw, list)
+                and len(raw) == 1
+                and self.known.get(raw[0]) is self.known[name]
+                and raw[0] != name
+            ):
+                self.edges_count += 1
+                return (self._need(raw[0], "success"),)
         found: dict[str, NeedOutcome] = {}
         if isinstance(raw, dict):
             found.update(raw)
