@@ -34,7 +34,10 @@ def daemon() -> None:
 @click.option("--pretend", metavar="NxG:MODEL", help="Nodes to pretend, as 16x8:H100.")
 @click.option("--accept-loss", is_flag=True, help="Lead although the store has lost commits.")
 @pass_session
-def run(session: Session, config: str | None, state: str | None, accept_loss: bool, **named: Any) -> int:
+def run(
+    session: Session, config: str | None, state: str | None, listen: tuple[str, ...], http: tuple[str, ...],
+    runtime: str | None, store: str | None, pretend: str | None, accept_loss: bool,
+) -> int:  # fmt: skip
     """Run a daemon until it is stopped (TERM, ctrl+c or `ffd daemon stop`). Tasks go on without it.
 
     Flags win over --config. With neither --listen nor daemon.listen it listens on the user's own socket, and with
@@ -42,13 +45,13 @@ def run(session: Session, config: str | None, state: str | None, accept_loss: bo
     """
     from ffd.daemon import wire
 
-    given = {key: value for key, value in named.items() if value}
-    if state:
-        session.flags["state"] = state
-        given["state_dir"] = state
-    if accept_loss:
-        given["accept_loss"] = True
-    return run_async(lambda: wire.run(settings_of(session, config, given)))
+    session.flags["state"] = state or ""
+    given = {
+        "state_dir": state, "listen": listen, "http": http, "runtime": runtime, "store": store, "pretend": pretend,
+        "accept_loss": accept_loss,
+    }  # fmt: skip
+    settings = settings_of(session, config, {key: value for key, value in given.items() if value})
+    return run_async(lambda: wire.run(settings))
 
 
 def settings_of(session: Session, config: str | None, given: dict[str, Any]) -> Settings:

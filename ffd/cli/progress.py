@@ -81,13 +81,14 @@ class Json(Quiet):
 
 
 class Plain(Quiet):
-    """One line per change of a task on stderr; fan-outs in tenths, each of their failures."""
+    """One line per change of a task on stderr; fan-outs in tenths, each of their failures; why nothing goes on."""
+
+    told_count = 0
 
     def told(self, event: EventPage, changes: list[Change]) -> None:
+        self.told_count += 1
         for change in changes:
-            terminal.say(
-                f"{time.strftime('%H:%M:%S', time.localtime(event.at_ms / 1000))} {sentence(change, event.at_ms)}"
-            )
+            terminal.say(f"{_clock(event.at_ms)} {sentence(change, event.at_ms)}")
 
     def ended(self, page: WorkflowPage) -> None:
         say_cause(self.board, page)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ffd.cli import embedded, exits, faults, output, terminal
+from ffd.cli import embedded, exits, output, terminal
 from ffd.cli.interrupts import Interrupts
 from ffd.cli.progress import Follower, make_view, progress_option
 from ffd.cli.session import Session, Verb, pass_session, run_async
-from ffd.cli.submit import Order, params_options, parse_params, read_params, read_source
+from ffd.cli.source import parse_params, read_params, read_source, say_refusal
+from ffd.cli.submit import Order, params_options
 from ffd.errors import Refusal, Unavailable
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class _Run:
                 try:
                     result = await self.order.send(client, self.session)
                 except Refusal as refusal:
-                    return faults.say(refusal, self.order.source)
+                    return say_refusal(refusal, self.order.source)
                 if self.detach:
                     output.write(terminal.cell(result.handle) + "\n")
                     return exits.OK
@@ -101,7 +102,7 @@ class _Run:
 
     def _begin(self, result: SubmitResult) -> Follower:
         for warning in result.warnings:
-            terminal.say(f"warning: {self.order.source.filename}: {warning}")
+            terminal.say(f"warning: {warning}")
         if self.mode != "quiet":
             terminal.say(f"{result.handle} submitted to project {result.project}")
         return Follower(result.workflow, result.handle, make_view(self.mode))

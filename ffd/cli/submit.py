@@ -1,36 +1,25 @@
-"""The verb `submit`, and what it shares with `run`: reading documents and parameters, showing faults.
+"""The verb `submit`, and what it shares with `run`: an order for one workflow, and its options.
 
-Never here: whether a document is valid (the daemon's and `api.source`'s), following (`progress`).
+Never here: reading files (`source`), whether a document is valid (the daemon's business), following (`progress`).
 """
 
 from __future__ import annotations
 
 import os
-import re
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from ffd.cli import exits, faults, output, terminal
+from ffd.cli import exits, output, terminal
 from ffd.cli.progress import progress_option
 from ffd.cli.session import Session, Verb, pass_session
+from ffd.cli.source import Source, parse_params, read_params, read_source, say_refusal
 from ffd.errors import Refusal
 
 if TYPE_CHECKING:
     from ffd.api.client import Client, SubmitResult
 
-STDIN = "-"
-PARAM_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 PRIORITY = click.IntRange(0, 1000)
-
-
-class Source(NamedTuple):
-    """One document as it was read."""
-
-    data: bytes
-    filename: str
 
 
 class Order(NamedTuple):
@@ -58,37 +47,6 @@ class Order(NamedTuple):
             base_dir=os.getcwd() if is_local else "",
             dry_run=self.dry_run,
         )
-
-
-def read_source(path: str) -> Source:
-    """The bytes of a document; `-` is stdin. click.FileError when it cannot be read."""
-    if path == STDIN:
-        return Source(sys.stdin.buffer.read(), "<stdin>")
-    try:
-        return Source(Path(path).read_bytes(), path)
-    except OSError as error:
-        raise click.FileError(path, error.strerror or str(error)) from None
-
-
-def parse_params(pairs: tuple[str, ...]) -> dict[str, str]:
-    """`k=v` options as a dict; the daemon gives each value its declared type."""
-    found = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or PARAM_NAME.fullmatch(name) is None:
-            raise click.BadParameter(f'"{pair}": expected NAME=VALUE', param_hint="-p")
-        found[name] = value
-    return found
-
-
-def read_params(path: str | None) -> dict[str, Any]:
-    """Typed parameters from a YAML or JSON file that holds one map."""
-    if path is None:
-        return {}
-    from ffd.api import source
-
-    read = read_source(path)
-    return source.read_map(read.data, read.filename)
 
 
 def params_options(command: Any) -> Any:
@@ -139,7 +97,7 @@ async def _send_all(client: Client, session: Session, orders: list[Order], form:
         try:
             result = await order.send(client, session)
         except Refusal as refusal:
-            code = code or faults.say(refusal, order.source)
+            code = code or say_refusal(refusal, order.source)
         else:
             _print(result, order, form)
             results.append(result)
@@ -148,7 +106,7 @@ async def _send_all(client: Client, session: Session, orders: list[Order], form:
 
 def _print(result: SubmitResult, order: Order, form: str) -> None:
     for warning in result.warnings:
-        terminal.say(f"warning: {order.source.filename}: {warning}")
+        terminal.say(f"warning: {warning}")
     if order.dry_run and form == "text":
         terminal.say(f"{order.source.filename} is valid; nothing was submitted")
         return

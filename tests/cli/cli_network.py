@@ -165,16 +165,24 @@ class Client:
     async def watch(self, ref: str = "", *, token: str = "") -> AsyncIterator[WatchPage]:
         network = self.network
         network._call("watch", ref=ref, token=token)
-        for index, events in enumerate(network.commits):
-            if _position(token) >= (events[-1].number, events[-1].index):
-                continue
-            if index in network.gaps:
-                network.gaps.remove(index)
-                yield WatchPage(token="gap", gap=True)
+        index = 0
+        while True:
+            while index < len(network.commits):
+                events = network.commits[index]
+                index += 1
+                if _position(token) >= (events[-1].number, events[-1].index):
+                    continue
+                if index - 1 in network.gaps:
+                    network.gaps.remove(index - 1)
+                    yield WatchPage(token="gap", gap=True)
+                    return
+                yield WatchPage(token=f"{events[-1].number}.{events[-1].index}", events=events)
+            if network.hold is None:
                 return
-            yield WatchPage(token=f"{events[-1].number}.{events[-1].index}", events=events)
-        if network.hold is not None:
+            await anyio.wait_all_tasks_blocked()
+            network._call("hold")
             await network.hold.wait()
+            network.hold = None
 
     async def story(self, ref: str, *, token: str = "", limit: int = 1000) -> WatchPage:
         self.network._call("story", ref=ref, token=token)
@@ -240,13 +248,13 @@ class Story:
         return event
 
     def attempt(
-        self, task: str, outcome: str, item: int = 0, attempt: int = 1, ends: bool = True, **cause: Any
-    ) -> None:
+        self, task: str, outcome: str, cause: dict[str, Any] | None = None, *, item: int = 0, attempt: int = 1,
+        ends: bool = True,
+    ) -> None:  # fmt: skip
         """A whole attempt of one item, from admission to its end."""
-        given = {"cause": cause or None}
         self.add("ItemAdmitted", task, item, attempt, places=[["n1", [0]]])
         self.add("AttemptLaunching", task, item, attempt)
         self.add("AttemptRunning", task, item, attempt)
-        self.add("AttemptEnded", task, item, attempt, outcome=outcome, outputs={}, **given)
+        self.add("AttemptEnded", task, item, attempt, outcome=outcome, outputs={}, cause=cause)
         if ends:
-            self.add("ItemEnded", task, item, attempt, state=outcome, **given)
+            self.add("ItemEnded", task, item, attempt, state=outcome, cause=cause)

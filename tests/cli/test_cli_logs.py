@@ -13,16 +13,8 @@ from ffd.core.pages import ItemPage, TaskPage, WorkflowPage
 @pytest.fixture
 def gang(network: Network) -> Network:
     """One workflow with a gang of two and a fan-out."""
-    network.workflows = [
-        WorkflowPage(
-            id=1,
-            handle="w.1",
-            name="w",
-            project="default",
-            state="failed",
-            cause=Cause(kind="error", task="train", item=0, attempt=2, rank=1, exit_code=3),
-        )  # fmt: skip
-    ]
+    cause = Cause(kind="error", task="train", item=0, attempt=2, rank=1, exit_code=3)
+    network.workflows = [WorkflowPage(id=1, handle="w.1", name="w", project="default", state="failed", cause=cause)]
     train = TaskPage(workflow="w.1", name="train", state="failed", replicas=2, attempt=2)
     network.task_pages["w.1"] = [train, TaskPage(workflow="w.1", name="eval", state="failed", fanout=True)]
     network.item_pages["w.1", "eval"] = [
