@@ -20,7 +20,7 @@ from ffd.core.events import (
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import Cause, Rows, Workflow
 from ffd.core.work import Work
-from ffd.errors import Refusal
+from ffd.errors import Refusal, Unavailable
 
 
 def cancel(work: Work, command: Cancel) -> None:
@@ -77,7 +77,10 @@ def retry(work: Work, command: Retry) -> None:
             Refusal(f"{live.row.handle} is {live.row.state}: only an ended workflow can be retried", code="conflict")
         )
         return
-    rows = command.rows if isinstance(command.rows, Rows) else Rows()
+    rows = command.rows
+    if not isinstance(rows, Rows):
+        work.answer(Unavailable(f"workflow {command.workflow} has ended this very moment", hint="ask again"))
+        return
     if command.workflow not in rows.workflows:
         work.answer(Refusal(f"no workflow {command.workflow}", code="not_found"))
         return

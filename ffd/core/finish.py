@@ -173,7 +173,8 @@ def doom(work: Work, event: ev.WorkflowDoomed) -> None:
     live = work.state.workflows[event.workflow]
     names = live.dag.names if event.skip_finally else live.dag.main_names
     kind: CauseKind = "cancelled" if event.verdict == "cancelled" else "fail-fast"
-    cause = Cause(kind, event.cause.message, task=event.cause.task)
+    first = f"{event.cause.task} failed: " if event.cause.task else ""
+    cause = Cause(kind, first + event.cause.message, task=event.cause.task)
     for name in names:
         task = live.tasks[name]
         if task.row.state == "waiting":

@@ -269,8 +269,7 @@ def inventory_reported(work: Work, report: reports.InventoryReported) -> None:
 
 
 def poked(work: Work, report: reports.Poke) -> None:
-    """Nothing happened; the scheduling cycle at the end of the step goes on where it stopped."""
-    work.state.ready.dirty = True
+    """Nothing happened: there is a step only so that the scheduling cycle goes on where it stopped."""
 
 
 def _stale(work: Work, attempt: AttemptId) -> None:

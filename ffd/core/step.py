@@ -112,5 +112,6 @@ def _schedule(work: Work) -> None:
         _run_until_quiet(work)
         state.ready.drop_empty()
         if not found.done:
+            state.ready.dirty = True  # whatever comes next goes on where this one stopped
             work.effect(effects.Again())
             return

@@ -18,11 +18,12 @@ def event_text(event: ev.AnyEvent) -> str:
 
 
 def cause_text(cause: Cause | None) -> str:
-    """`error: exit code 3 (rank 1)`; "" for no cause."""
+    """`error: exit code 3 (rank 1)`, told of another: `train[0]#2 error: exit code 3 (rank 1)`; "" for no cause."""
     if cause is None:
         return ""
+    where = f"{cause.task}[{cause.item}]#{cause.attempt} " if cause.task and cause.item >= 0 else ""
     rank = f" (rank {cause.rank})" if cause.rank > 0 else ""
-    return f"{cause.kind}: {cause.message}{rank}" if cause.message else f"{cause.kind}{rank}"
+    return f"{where}{cause.kind}: {cause.message}{rank}" if cause.message else f"{where}{cause.kind}{rank}"
 
 
 def _with_cause(words: str, cause: Cause | None) -> str:
