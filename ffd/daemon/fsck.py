@@ -46,6 +46,7 @@ class Replay:
                     kind = type(event).__name__
                     self._faults.append(f"commit {entry.number}, event {index} ({kind}) cannot be replayed: {error}")
                     return self._faults  # nothing after it means anything
+            self._state.take_rows()  # they are compared at the end of each workflow instead
             if len(self._faults) >= FAULTS_COUNT:
                 return self._faults
         for workflow in list(self._state.workflows):
@@ -67,7 +68,6 @@ class Replay:
         elif isinstance(event, ev.WorkflowForgotten):
             await self._end(event.workflow)
         self._state.apply(event, at_ms)
-        self._state.take_rows()
 
     async def _end(self, workflow: int) -> None:
         rows = self._state.rows_of(workflow)

@@ -86,6 +86,8 @@ class Names:
                 return found[0]
             if found:
                 raise self._ambiguous(text, [f"number {workflow}" for workflow in found])
+        if not text:
+            raise self._unknown(text, project)
         if any(f"{one}/{text}" in self._state.numbers for one in self._among(project)):
             return await self._latest(text, text, project)
         return await self._by_prefix(text, project)
