@@ -6,8 +6,7 @@ use so that `import ffd` stays light for everybody else.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # type checkers take the name as True; importing `typing` would cost more than all the rest
 if TYPE_CHECKING:
     from ffd.sdk import (
         Context,

@@ -78,6 +78,7 @@ importing = threading.Lock()  # held while the SDK's thread imports: a fork wait
 
 _lock = threading.Lock()
 _session: Session | None = None
+_forking: Session | None = None  # the session while a fork is under way; `importing` is held
 _of_parents: list[Session] = []  # kept alive: finalising a parent's loop and socket in a child would disturb the parent
 _hooked = False
 
@@ -98,6 +99,7 @@ def close_session(timeout_s: float = EXIT_FLUSH_S) -> None:
     with _lock:
         session, _session = _session, None
     if session is not None:
+        session.stop.release_sigterm()
         session.close(timeout_s)
 
 
@@ -106,7 +108,9 @@ def _open(env: TaskEnv) -> Session:
     if not _hooked:
         _hooked = True
         atexit.register(close_session)
-        os.register_at_fork(before=importing.acquire, after_in_parent=importing.release, after_in_child=_after_fork)
+        os.register_at_fork(
+            before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+        )
     if env.connected:
         from ffd.sdk.live import Live  # late: brings asyncio
 
@@ -116,11 +120,27 @@ def _open(env: TaskEnv) -> Session:
     return Outside(env)
 
 
-def _after_fork() -> None:
-    global _lock, _session
+def _before_fork() -> None:
+    global _forking
+    importing.acquire()
+    _forking = _session
+    if _forking is not None:
+        _forking.stop.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    global _forking
+    session, _forking = _forking, None
+    if session is not None:
+        session.stop.after_fork(in_child=False)
     importing.release()
+
+
+def _after_fork_in_child() -> None:
+    global _forking, _lock, _session
+    session, _forking, _session = _forking, None, None
     _lock = threading.Lock()  # the old one may be held by a thread that does not exist here
-    if _session is not None:
-        _session.stop.release_sigterm()
-        _of_parents.append(_session)
-        _session = None
+    if session is not None:
+        _of_parents.append(session)
+        session.stop.after_fork(in_child=True)
+    importing.release()

@@ -20,6 +20,7 @@ class StopNotice:
     def __init__(self, path: str) -> None:
         self._path = path
         self._reason = ""
+        self._mask_at_fork: set[int] | None = None
 
     def tell(self, reason: str) -> None:
         """The daemon or a signal asks. Later reasons do not replace the first."""
@@ -43,15 +44,33 @@ class StopNotice:
         """Turn SIGTERM into a notice, so that a task that asks `should_stop()` lives to act on it: runtimes send TERM
         with the notice, and KILL when the grace is over. Only where nobody else handles the signal, and only from the
         main thread (a later call from there makes up for one that was not). Undone in forked children."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        if _in_main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def release_sigterm(self) -> None:
         """Give SIGTERM its default meaning back, if it is ours."""
-        if signal.getsignal(signal.SIGTERM) == self._on_sigterm:
+        if _in_main_thread() and self._has_sigterm():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def before_fork(self) -> None:
+        """Let SIGTERM wait while it is ours: Python forgets signals that a child gets before it is on its feet, and a
+        child must be one that `terminate()` ends."""
+        if self._has_sigterm():
+            self._mask_at_fork = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def after_fork(self, in_child: bool) -> None:
+        mask, self._mask_at_fork = self._mask_at_fork, None
+        if mask is not None:
+            if in_child:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _has_sigterm(self) -> bool:
+        return signal.getsignal(signal.SIGTERM) == self._on_sigterm
 
     def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
         self.tell("terminated")
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

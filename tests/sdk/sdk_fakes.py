@@ -59,7 +59,7 @@ class _Details(StatusDetailsCodecBase):
     def encode(self, status: Status, message: str | None, details: Any) -> bytes:
         packed = errors_pb2.Status(code=status.value, message=message or "")
         packed.details.add().Pack(details)
-        return packed.SerializeToString()
+        return bytes(packed.SerializeToString())
 
     def decode(self, status: Status, message: str | None, data: bytes) -> Any:
         raise AssertionError("a server reads no error details")

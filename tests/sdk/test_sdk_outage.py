@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from concurrent.futures import CancelledError
+from functools import partial
 
 import pytest
 from grpclib.const import Status
@@ -12,7 +13,7 @@ from sdk_fakes import PATIENCE_S, Daemon, Hold, LoseAnswer, Refuse, Task, in_bac
 
 from ffd.errors import Refusal, Unavailable
 from ffd.sdk.errors import Superseded
-from ffd.sdk.live import BARRIER_AGAIN_S, HEARTBEAT_S
+from ffd.sdk.live import BARRIER_AGAIN_S, HEARTBEAT_S, Live
 from ffd.sdk.retry import FIRST_DELAY_S, MAX_DELAY_S, delays_s
 from ffd.sdk.values import Progress
 
@@ -144,7 +145,7 @@ def test_what_the_file_cannot_hold_waits_for_the_daemon(daemon: Daemon, task: Ta
     elif file:
         with open(task.output_path, "w", encoding="utf-8") as output:
             output.write(file)
-    session = task.session(FFD_SDK_DEADLINE_S="0", **({"FFD_OUTPUT": ""} if file == "none" else {}))
+    session = task.session(FFD_SDK_DEADLINE_S="0", FFD_OUTPUT="" if file == "none" else task.output_path)
     task.clock.hold()
     name = "other"  # one that the file does not set
     writing = in_background(lambda: session.wait(session.set_output(name, text)))
@@ -310,11 +311,15 @@ def test_replicas_meet_at_a_barrier_and_again_at_its_second_use(daemon: Daemon, 
     daemon.replicas = 3
     daemon.start()
     sessions = [task.session(FFD_RANK=str(rank), NNODES="3") for rank in range(3)]
+
+    def meet(session: Live) -> None:
+        session.wait(session.barrier("loaded", None))
+
     for use in (1, 2):
-        early = [in_background(lambda s=s: s.wait(s.barrier("loaded", None))) for s in sessions[:2]]
+        early = [in_background(partial(meet, session)) for session in sessions[:2]]
         daemon.wait_calls("Barrier", 3 * use - 1)
         assert not any(waiting.done() for waiting in early)
-        sessions[2].wait(sessions[2].barrier("loaded", None))
+        meet(sessions[2])
         for waiting in early:
             waiting.result(PATIENCE_S)
     arrivals = [(call.request.name, call.request.rank) for call in daemon.calls]
