@@ -10,12 +10,12 @@ Units end the names. A `_ms` value may also be written as a text ("30s", "1h30m"
 from __future__ import annotations
 
 import difflib
-import re
 import tomllib
 from typing import Any, get_type_hints
 
 import msgspec
 
+from ffd.core.document.scalars import Wrong, duration_ms, size_bytes
 from ffd.core.limits import Limits as CoreLimits
 from ffd.errors import Refusal
 
@@ -43,21 +43,40 @@ class DaemonSettings(Group, frozen=True, kw_only=True):
 
 
 class Limits(CoreLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the core enforces, and what the shell does. It is a core Limits, so it goes to the core as it is."""
+    """What the core enforces, and what the shell does. It is a core Limits, so it goes to the core as it is.
 
+    Limits of documents are not here: what a document may be is the same for `ffd lint` and for every daemon."""
+
+    # the writer and those around it
     inbox_count: int = 10_000  # commands and reports that wait for the writer; more are refused as `unavailable`
     batch_count: int = 1_000  # inputs of one step, hence of one commit
-    document_bytes: int = 16 << 20  # one submitted document
-    tasks_per_workflow_count: int = 100_000
-    params_bytes: int = 256 << 10  # all parameters of one workflow, as JSON
-    message_bytes: int = 4 << 20  # one gRPC message or HTTP body; larger documents go by SubmitStream
-    page_count: int = 1_000  # entries of one page of any list
-    connections_count: int = 2_000  # open client connections
-    watchers_count: int = 1_000  # open watch and follow streams
-    watch_backlog_count: int = 10_000  # events that wait for one slow watcher; more become a gap marker
     launches_count: int = 32  # launches and stops under way at once
+    watch_backlog_count: int = 10_000  # events that wait for one slow watcher; more become a gap marker
     log_bytes: int = 64 << 20  # kept of each replica's log; the middle is dropped, with a marker
+    # the API; the names and defaults are those of ffd.api.limits (a test holds them equal)
+    message_bytes: int = 4 << 20  # one gRPC message, or an HTTP body that is not a document
+    document_bytes: int = 16 << 20  # one submitted document
+    params_bytes: int = 256 << 10  # all parameters of one workflow, as JSON
+    name_chars: int = 512  # a reference, a project, a key, a label or another short text
+    labels_count: int = 64  # labels of one submit
+    submits_count: int = 1_000  # documents of one SubmitBatch
+    page_count: int = 1_000  # entries of one page of any list
+    connections_count: int = 2_000  # open connections of each listener
+    watchers_count: int = 1_000  # open watch and follow streams
     request_ms: int = 60_000  # a call that is not a stream and has no deadline of its own
+    heartbeat_ms: int = 15_000  # between signs of life of an idle HTTP event stream
+    compile_inline_bytes: int = 8 << 10  # a larger document is compiled in a thread
+    compile_threads_count: int = 2  # documents compiled at once
+    compile_cache_count: int = 256  # compiled documents kept
+    compile_cache_bytes: int = 64 << 10  # a larger document is not kept
+    log_read_bytes: int = 1 << 20  # one piece of a log that is asked for
+    log_chunk_bytes: int = 64 << 10  # one piece of a followed log; a longer line is given in pieces
+    log_buffer_count: int = 16  # pieces that wait for one reader of followed logs
+    log_streams_count: int = 256  # replicas that one reader follows at once; the others wait their turn
+    log_backlog_count: int = 200_000  # replicas that wait their turn
+    log_partial_ms: int = 1_000  # how long an unfinished line is held back
+    log_event_id_chars: int = 6_000  # position of an HTTP log stream
+    metrics_count: int = 256  # metrics of one report of a task
 
 
 class Retention(Group, frozen=True, kw_only=True):
@@ -71,7 +90,6 @@ class LocalSettings(Group, frozen=True, kw_only=True):
     """The runtime `local`: processes of this machine."""
 
     slot_count: int = 0  # replicas at once on this machine; 0 = from its processors
-    grace_ms: int = 10_000  # between TERM and KILL, where the document says nothing
 
 
 class Telemetry(Group, frozen=True, kw_only=True):
@@ -92,34 +110,8 @@ class Settings(Group, frozen=True, kw_only=True):
 
 
 COMMAND_LINE_ONLY = frozenset({"daemon.accept_loss"})
-MAY_BE_ZERO = frozenset({"retention.success_ms", "retention.failure_ms", "local.slot_count", "local.grace_ms"})
+MAY_BE_ZERO = frozenset({"retention.success_ms", "retention.failure_ms", "local.slot_count", "limits.stop_grace_ms"})
 CHOICES = {"telemetry.log_level": ("debug", "info", "warning", "error")}
-
-DURATION_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-SIZE_BYTES = {
-    "": 1, "B": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
-    "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40,
-}  # fmt: skip
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhdw]))+")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kKMGT]i?)?B?")
-
-
-def parse_duration_ms(text: str) -> int:
-    """Milliseconds of "1h30m", "90s", "500ms", "30d", or "0". ValueError says what was expected."""
-    if text == "0":
-        return 0
-    if _DURATION.fullmatch(text) is None:
-        raise ValueError(f'expected a duration like "90s", "1h30m" or "30d", got "{text}"')
-    return round(sum(float(number) * DURATION_MS[unit] for number, unit in _DURATION_PART.findall(text)))
-
-
-def parse_size_bytes(text: str) -> int:
-    """Bytes of "512", "64MiB", "64Mi", "4G". ValueError says what was expected."""
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        raise ValueError(f'expected a size like "64MiB" or "4G", got "{text}"')
-    return round(float(match[1]) * SIZE_BYTES[match[2] or ""])
 
 
 def load(text: str, filename: str) -> Settings:
@@ -159,23 +151,23 @@ def _group(group: str, kind: type[Any], values: dict[str, Any], faults: list[str
         else:
             try:
                 known[key] = _value(name, hints[key], value)
-            except (ValueError, msgspec.ValidationError) as error:
+            except (Wrong, msgspec.ValidationError) as error:
                 faults.append(f"{name}: {error}")
     return kind(**known)
 
 
 def _value(name: str, kind: Any, value: Any) -> Any:
-    """One value in its type. ValueError or msgspec.ValidationError says what was expected and what was got."""
+    """One value in its type. Wrong or msgspec.ValidationError says what was expected and what was got."""
     if kind is int and isinstance(value, str):
         if name.endswith("_ms"):
-            value = parse_duration_ms(value)
+            value = duration_ms(value)
         elif name.endswith("_bytes"):
-            value = parse_size_bytes(value)
+            value = size_bytes(value)
     converted = msgspec.convert(value, kind)
     if kind is int and converted < (0 if name in MAY_BE_ZERO else 1):
-        raise ValueError(f"expected {'0 or more' if name in MAY_BE_ZERO else '1 or more'}, got {converted}")
+        raise Wrong(f"expected {'0 or more' if name in MAY_BE_ZERO else '1 or more'}, got {converted}")
     if name in CHOICES and converted not in CHOICES[name]:
-        raise ValueError(f"expected one of {', '.join(CHOICES[name])}, got {_shown(converted)}")
+        raise Wrong(f"expected one of {', '.join(CHOICES[name])}, got {_shown(converted)}")
     return converted
 
 

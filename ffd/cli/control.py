@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ffd import settings
 from ffd.cli import exits, output, refs, terminal, words
 from ffd.cli.session import Session, Verb, pass_session
 from ffd.errors import Refusal
@@ -114,10 +113,12 @@ class DurationType(click.ParamType[int]):
     def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
+        from ffd.core.document.scalars import Wrong, duration_ms
+
         try:
-            return settings.parse_duration_ms(f"{value}s" if value.isdecimal() else value)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from None
+            return duration_ms(f"{value}s" if value.isdecimal() else value)
+        except Wrong as wrong:
+            raise click.BadParameter(wrong.message) from None
 
 
 @click.command(cls=Verb)

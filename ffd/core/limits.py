@@ -15,7 +15,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     live_workflows_count: int = 100_000  # workflows in memory; a submit beyond it is refused
     live_tasks_count: int = 2_000_000  # tasks and opened items of all live workflows together
     fanout_items_count: int = 100_000  # items of one task
-    retries_max_count: int = 100  # the most `retry.max` that a document may ask for
     infrastructure_retries_count: int = 10  # tries per item lost to infrastructure, apart from the user's
     output_bytes: int = 1 << 20  # all outputs of one attempt, as JSON
     output_value_bytes: int = 256 << 10  # one output value, as JSON
