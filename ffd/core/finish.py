@@ -101,7 +101,7 @@ def backoff_ms(retry: Retry, failures: int, attempt: AttemptId) -> int:
     """Exponential backoff with jitter. The jitter is a hash of the attempt's name: spread like chance, yet the same in
     every replay."""
     delay = float(retry.backoff_ms)
-    for _ in range(failures - 1):  # bounded by limits.retries_max_count; a power could overflow
+    for _ in range(failures - 1):  # bounded by DocumentLimits.retries_count; a power could overflow
         delay = min(delay * retry.factor, retry.max_backoff_ms)
     delay = min(delay, retry.max_backoff_ms)
     digest = hashlib.blake2b(attempt.label().encode(), digest_size=4).digest()
