@@ -279,7 +279,7 @@ def test_every_fault_is_reported_up_to_the_limit() -> None:
     assert len(compile_document({"tasks": tasks}).faults) == 30
     found = compile_document({"tasks": tasks}, limits=DocumentLimits(faults_count=10)).faults
     assert [fault.code for fault in found[:2]] == ["invalid", "invalid"]
-    assert found[-1].message == "and 20 more faults"
+    assert found[-1].message == "and at least 20 more faults"
 
 
 @pytest.mark.parametrize(
@@ -315,6 +315,9 @@ def test_values_that_are_not_json_are_refused() -> None:
     for bad in (float("nan"), float("inf"), 2**63, "\ud800", deep, {1: 2}, object()):
         assert messages({"tasks": {"a": {"run": "x", "foreach": [bad]}}})
         assert messages({"tasks": {"a": {"call": "m:f", "with": {"x": bad}}}})
+        assert messages({"tasks": {"a": {"run": "x", "env": {"X": bad}}}})
+        assert messages({"description": bad, "tasks": {"a": {"run": "x"}}})
+        assert messages({"labels": {"x": bad}, "tasks": {"a": {"run": "x"}}})
         assert messages({"params": {"p": {"type": "json", "default": bad}}, "tasks": {"a": {"run": "x"}}})
 
 
@@ -443,3 +446,30 @@ def test_processors_and_gpus() -> None:
     for bad in (True, -1, "x", "", None):
         with pytest.raises(Wrong):
             cpu_millis(bad)
+
+
+def test_a_flood_of_faults_is_cut_short() -> None:
+    """The work for a hint (finding the nearest name) is done for listed faults only."""
+    tasks = {
+        f"task_{i}": {"run": "echo ${{ params.wrong }}", "needs": [f"tusk_{i}"], "retry": {"causes": ["om"]}}
+        for i in range(20_000)
+    }
+    params = {f"param_{i}": 1 for i in range(1_000)}
+    result = compile_document({"tasks": tasks, "params": params}, limits=DocumentLimits(faults_count=10))
+    assert len(result.faults) == 11
+
+
+def test_a_setting_without_effect_is_a_warning() -> None:
+    result = compile_document({"tasks": {"a": {"run": "echo", "max_parallel": 2}}})
+    assert [fault.path for fault in result.warnings] == ["tasks.a.max_parallel"]
+    shared = compile_document({"defaults": {"max_parallel": 2}, "tasks": {"a": {"run": "echo"}}})
+    assert (shared.faults, shared.warnings) == ((), ())
+
+
+def test_expressions_are_counted() -> None:
+    document = {"tasks": {"a": {"command": ["${{ run.id }}"] * 5}}}
+    result = compile_document(document, limits=DocumentLimits(expressions_count=3))
+    assert [(fault.path, fault.code) for fault in result.faults] == [
+        ("tasks.a.command[3]", "limit"),
+        ("tasks.a.command[4]", "limit"),
+    ]

@@ -86,3 +86,9 @@ def test_any_text_is_cut_or_refused(source: str) -> None:
         assert all(expression.strip() == expression != "" for expression in parsed.expressions)
     else:
         assert parsed == source
+
+
+def test_an_expression_that_never_ends_is_given_up_early() -> None:
+    with pytest.raises(ExprError) as caught:
+        parse_text("${{ " + "a + " * 50_000)
+    assert "longer than" in caught.value.message

@@ -12,7 +12,7 @@ import msgspec
 
 from ffd.api.source.tree import Builder
 
-_TOKEN = re.compile(r'[ \t\r\n]*(?:("(?:[^"\\]|\\.)*")|([{}\[\],:])|([^\s{}\[\],:"]+)|(.))', re.DOTALL)
+_TOKEN = re.compile(r'[ \t\r\n]*(?:("[^"\\]*(?:\\.[^"\\]*)*")|([{}\[\],:])|([^\s{}\[\],:"]+)|(.))', re.DOTALL)
 _BYTE = re.compile(r"\(byte (\d+)\)")
 
 

@@ -21,6 +21,7 @@ from ffd.core.document.raw import RawDocument, RawTask, RawTtl
 from ffd.core.document.scalars import NAME, WORKFLOW_NAME, Wrong, check_name, duration_ms
 from ffd.core.document.shape import read_as, read_document
 from ffd.core.document.tasks import TaskReader
+from ffd.core.document.texts import TextReader
 from ffd.core.expr import render_string
 from ffd.core.spec import Param, Spec, Task
 
@@ -100,7 +101,8 @@ class _Compiler:
         check_cycles(final_tasks, self._final_path(raw), self.faults)
         params = () if raw.params is UNSET else compile_params(raw.params, self.faults, self.limits)
         spec = self._spec(raw, default_name, tasks, final_tasks, params)
-        check_expressions(spec, reader.sites, self.faults, self.limits)
+        self._check_header(raw, reader.texts)
+        check_expressions(spec, reader.texts.sites, self.faults, self.limits)
         return spec
 
     # --- defaults -----------------------------------------------------------------------------------------------------
@@ -209,6 +211,13 @@ class _Compiler:
         if len(steps) != 2 or not all(WORKFLOW_NAME.fullmatch(step) for step in steps):
             self.faults.add(("project",), f"expected tenant/project, such as research/llm, got {quote(project)}")
         return project
+
+    def _check_header(self, raw: RawDocument, texts: TextReader) -> None:
+        if raw.description is not UNSET:
+            texts.check(raw.description, ("description",))
+        if raw.labels is not UNSET:
+            for key, value in raw.labels.items():
+                texts.check(value, ("labels", key))
 
     def _labels(self, raw: RawDocument) -> dict[str, str]:
         return {} if raw.labels is UNSET else {key: render_string(value) for key, value in raw.labels.items()}

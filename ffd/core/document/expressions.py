@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from ffd.core.document.faults import Faults
 from ffd.core.document.limits import DocumentLimits
-from ffd.core.document.tasks import Site
+from ffd.core.document.texts import Site
 from ffd.core.expr import ExprError, Program, Scope, compile_expr, element_type
 from ffd.core.spec import Spec, Task
 
@@ -25,10 +25,16 @@ def check_expressions(spec: Spec, sites: list[Site], faults: Faults, limits: Doc
     base = Scope.of_spec(spec)
     tasks = {task.name: task for task in (*spec.tasks, *spec.finally_tasks)}
     final = {task.name for task in spec.finally_tasks}
+    scopes: dict[tuple[str, bool], Scope] = {}
     for site in sites:
+        if faults.is_full:
+            return
         task = tasks[site.task]
-        is_final = site.task in final
-        scope = base.for_task_once(is_final=is_final) if site.once else base.for_task(task, is_final=is_final)
+        scope = scopes.get((site.task, site.once))
+        if scope is None:
+            is_final = site.task in final
+            scope = base.for_task_once(is_final=is_final) if site.once else base.for_task(task, is_final=is_final)
+            scopes[(site.task, site.once)] = scope
         try:
             program = compile_expr(site.source, scope, expect=site.expect, limits=limits.expressions)
         except ExprError as error:

@@ -92,6 +92,11 @@ class Faults:
             told = hint if isinstance(hint, str) else hint()
             found[same] = Fault(message, shown, line, column, told, code)
 
+    @property
+    def is_full(self) -> bool:
+        """No more faults will be listed: a check that is dear may stop."""
+        return len(self._faults) >= self._limit_count
+
     def touches(self, path: Path) -> bool:
         """Whether a fault was found at the path or under it."""
         shown = show_path(path)
@@ -101,10 +106,10 @@ class Faults:
         return len(self._faults)
 
     def sorted(self) -> tuple[Fault, ...]:
-        """By position; at the end, how many more there were."""
+        """By position; at the end, how many more were seen."""
         faults = _by_position(self._faults.values())
         if self._more_count:
-            faults.append(Fault(f"and {self._more_count} more faults", code="more"))
+            faults.append(Fault(f"and at least {self._more_count} more faults", code="more"))
         return tuple(faults)
 
     def sorted_warnings(self) -> tuple[Fault, ...]:

@@ -14,9 +14,10 @@ class DocumentLimits(msgspec.Struct, frozen=True, kw_only=True):
     source_bytes: int = 32 << 20  # as written, JSON
     yaml_bytes: int = 8 << 20  # as written, YAML: ten times dearer to read
     depth_count: int = 64  # maps in lists in maps
-    expanded_nodes_count: int = 4_000_000  # scalars, lists and maps after aliases are followed
+    expanded_nodes_count: int = 2_000_000  # scalars, lists and maps after aliases are followed
     tasks_count: int = 200_000
     edges_count: int = 2_000_000  # needs of all tasks, written or inferred
+    expressions_count: int = 200_000  # `${{ }}`, `when` and `foreach` of all tasks
     fanout_items_count: int = 100_000  # items of one task, where the document alone tells
     params_count: int = 1_000
     outputs_count: int = 1_000  # of one task

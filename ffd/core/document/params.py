@@ -23,6 +23,7 @@ from ffd.core.spec import Param, ParamType, Spec
 from ffd.errors import Refusal
 
 _INFERRED: dict[type, ParamType] = {bool: "bool", int: "int", float: "float", str: "string", list: "list", dict: "map"}
+_UNKNOWN_SHOWN = 10
 _EXPECTED = {
     "string": "text",
     "int": "a whole number",
@@ -155,9 +156,11 @@ def resolve_params(
     limits = limits or DocumentLimits()
     wrongs: list[tuple[str, str]] = []
     declared = {param.name: param for param in spec.params}
-    for name in given:
-        if name not in declared:
-            wrongs.append((name, f"unknown param {quote(name)}. {nearest(str(name), declared) or _known(declared)}"))
+    unknown = [name for name in given if name not in declared]
+    for name in unknown[:_UNKNOWN_SHOWN]:
+        wrongs.append((name, f"unknown param {quote(name)}. {nearest(str(name), declared) or _known(declared)}"))
+    if len(unknown) > _UNKNOWN_SHOWN:
+        wrongs.append(("", f"and {len(unknown) - _UNKNOWN_SHOWN} more unknown params"))
     values: dict[str, Any] = {}
     for name, param in declared.items():
         try:
@@ -175,7 +178,9 @@ def resolve_params(
 
 
 def _known(declared: Mapping[str, Param]) -> str:
-    return "known params: " + ", ".join(declared) if declared else "the workflow declares no params"
+    return (
+        "known params: " + ", ".join(list(declared)[:_UNKNOWN_SHOWN]) if declared else "the workflow declares no params"
+    )
 
 
 def _value_of(param: Param, given: Mapping[str, Any], from_text: bool, limits: DocumentLimits) -> Any:

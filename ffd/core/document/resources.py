@@ -6,6 +6,7 @@ Equal structs are shared between tasks. Called by `tasks.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -99,7 +100,7 @@ class ResourceReader:
             if other == name:
                 self.faults.add(where, f"`{name}` shares its place with itself")
             elif other not in known:
-                hint = nearest(other, known)
+                hint = partial(nearest, other, known)
                 self.faults.add(where, f"unknown task {quote(other)}", hint=hint, code="unknown_task")
         return ("any" if topology.level is UNSET else topology.level), topology.mode != "preferred", with_
 
@@ -132,7 +133,7 @@ class ResourceReader:
             is_code = text.isascii() and text.isdigit() and 1 <= int(text) <= 255
             if text not in CAUSES and not is_code:
                 message = f"expected {', '.join(CAUSES)} or an exit code from 1 to 255, got {quote(cause)}"
-                self.faults.add((*path, index), message, hint=nearest(text, CAUSES))
+                self.faults.add((*path, index), message, hint=partial(nearest, text, CAUSES))
             else:
                 found.append(str(int(text)) if is_code else text)
         return tuple(dict.fromkeys(found))

@@ -7,6 +7,8 @@ Called by `compile.py`; the parameter's long form, which hides behind a plain va
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -103,7 +105,8 @@ class _Cleaner:
             if value in info.values:
                 return value
             known = [str(word) for word in info.values]
-            self.faults.add(path, f"expected {describe((info,))}, got {quote(value)}", hint=nearest(value, known))
+            message = f"expected {describe((info,))}, got {quote(value)}"
+            self.faults.add(path, message, hint=partial(nearest, value, known))
             return _DROP
         if isinstance(info, inspect.IntType | inspect.FloatType) and (
             (info.ge is not None and value < info.ge) or (info.le is not None and value > info.le)
@@ -143,6 +146,7 @@ class _Cleaner:
         if unsupported:
             self.faults.add(where, f"`{key}` is not supported by this version", code="unsupported", key=True)
             return
+        hint: str | Callable[[], str]
         if key == "<<":
             hint = "merge keys are not read; what all tasks share goes under `defaults`"
         elif cls is raw.RawTask and key in _NESTED:
@@ -150,8 +154,12 @@ class _Cleaner:
         elif cls is raw.RawDocument and key in raw.RawTask.__struct_fields__:
             hint = "write it under a task, or under `defaults` for all of them"
         else:
-            hint = nearest(key, known) or "known fields: " + ", ".join(known)
+            hint = partial(_known_hint, key, known)
         self.faults.add(where, f"unknown field {quote(key)}", hint=hint, code="unknown_field", key=True)
+
+
+def _known_hint(key: str, known: tuple[str, ...]) -> str:
+    return nearest(key, known) or "known fields: " + ", ".join(known)
 
 
 def _missing_hint(name: str) -> str:

@@ -2,14 +2,15 @@
 
 `TaskReader` reads all tasks of one document. Equal sub-structs are shared, and a plain task touches nothing it does not
 name: this runs for every task of a 100,000-task document. What expressions mean is checked later (`expressions.py`):
-here they are only found, as `Site`s. Called by `compile.py`.
+here they are only found, as `Site`s (`texts.py`). Called by `compile.py`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 from msgspec import UNSET, UnsetType
 
@@ -18,9 +19,8 @@ from ffd.core.document.limits import DocumentLimits
 from ffd.core.document.raw import RawTask, Scalar
 from ffd.core.document.resources import ResourceReader
 from ffd.core.document.scalars import ENV_NAME, Wrong, check_json, check_name, duration_ms
-from ffd.core.document.script import compile_script
-from ffd.core.document.shell import Place
-from ffd.core.expr import Expect, ExprError, nearest, parse_text, references, render_string
+from ffd.core.document.texts import Site, TextReader
+from ffd.core.expr import nearest, references
 from ffd.core.spec import (
     Checkpoint,
     Gang,
@@ -35,26 +35,9 @@ from ffd.core.spec import (
     Timeouts,
 )
 
-T = TypeVar("T")
 _NOTHING: dict[str, Any] = {}
 _RESOURCES, _GANG, _RETRY, _TIMEOUTS = Resources(), Gang(), Retry(), Timeouts()
 _CALL = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
-
-
-class Site(NamedTuple):
-    """One expression of the document. `once`: evaluated once per task (`when`, `foreach`), else per item.
-
-    `template` counts the expressions of one text from 1; 0 = the text is the expression. `place` says where in a shell
-    script it stands; "" elsewhere.
-    """
-
-    task: str
-    path: Path
-    source: str
-    expect: Expect
-    once: bool
-    template: int = 0
-    place: Place | str = ""
 
 
 class TaskReader:
@@ -64,24 +47,26 @@ class TaskReader:
         self.faults = faults
         self.limits = limits
         self.known = known
-        self.sites: list[Site] = []
+        self.texts = TextReader(faults, limits)
         self.edges_count = 0
         self._resources = ResourceReader(faults, limits)
         self._needs: dict[tuple[str, NeedOutcome], Need] = {}
 
     def read(self, name: str, raw: RawTask, path: Path, line: int) -> Task:
         """Never raises: what has a fault is left at its default, as the document is refused anyway."""
-        first_site = len(self.sites)
+        first_site = len(self.texts.sites)
         when = "" if raw.when is UNSET else self._when(name, raw.when, path)
         foreach = None if raw.foreach is UNSET else self._foreach(name, raw.foreach, (*path, "foreach"))
         matrix = _NOTHING if raw.matrix is UNSET else self._matrix(raw.matrix, (*path, "matrix"))
         kind, script, bindings, argv, function, with_ = self._action(name, raw, path)
         env = _NOTHING if raw.env is UNSET else self._env(name, raw.env, (*path, "env"))
         files = _NOTHING if raw.files is UNSET else self._files(name, raw.files, (*path, "files"))
-        workdir = "" if raw.workdir is UNSET else self.text(name, raw.workdir, (*path, "workdir"))
+        workdir = "" if raw.workdir is UNSET else self.texts.text(name, raw.workdir, (*path, "workdir"))
         checkpoint = None if raw.checkpoint is UNSET else self._checkpoint(name, raw.checkpoint, (*path, "checkpoint"))
         if foreach is not None or matrix:
             self._check_fanout(foreach, matrix, path)
+        elif raw.max_parallel is not UNSET:
+            self._warn_max_parallel((*path, "max_parallel"))
         return Task(
             name,
             kind,
@@ -129,9 +114,9 @@ class TaskReader:
         if raw.call is not UNSET:
             if not _CALL.fullmatch(raw.call):
                 self.faults.add((*path, "call"), f"expected module:function, got {quote(raw.call)}")
-            with_ = _NOTHING if raw.with_ is UNSET else self._with(name, raw.with_, (*path, "with"))
+            with_ = _NOTHING if raw.with_ is UNSET else self.texts.deep(name, raw.with_, (*path, "with"))
             return "call", "", _NOTHING, (), raw.call, with_
-        script, bindings = ("", _NOTHING) if raw.run is UNSET else self._run(name, raw.run, (*path, "run"))
+        script, bindings = ("", _NOTHING) if raw.run is UNSET else self.texts.script(name, raw.run, (*path, "run"))
         return "run", script, bindings, (), "", _NOTHING
 
     def _wrong_actions(self, given: list[str], path: Path) -> None:
@@ -144,114 +129,30 @@ class TaskReader:
             hint = "add `run:` with a shell script, or `command:` with a list"
             self.faults.add(path, "the task does nothing", hint=hint, code="no_action", key=True)
 
-    def _run(self, name: str, source: str, path: Path) -> tuple[str, dict[str, str]]:
-        self._check_string(source, path)
-        if not source.strip():
-            self.faults.add(path, "expected a shell script, got an empty text")
-        if "${{" not in source:
-            return source, _NOTHING
-        try:
-            script = compile_script(source)
-        except ExprError as error:
-            self._template_faults(error, source, path)
-            return source, _NOTHING
-        for number, use in enumerate(script.uses, 1):
-            self.sites.append(Site(name, path, use.source, "any", False, number, use.place))
-        return script.text, script.bindings
-
     def _argv(self, name: str, raw: RawTask, path: Path) -> tuple[Text, ...]:
         command = raw.command if raw.command is not UNSET else []
         if not command:
             self.faults.add((*path, "command"), "expected at least one word, got an empty list")
-        argv = [self.text(name, word, (*path, "command", index)) for index, word in enumerate(command)]
+        argv = [self.texts.text(name, word, (*path, "command", index)) for index, word in enumerate(command)]
         if raw.args is not UNSET:
-            argv += [self.text(name, word, (*path, "args", index)) for index, word in enumerate(raw.args)]
+            argv += [self.texts.text(name, word, (*path, "args", index)) for index, word in enumerate(raw.args)]
         return tuple(argv)
-
-    def _with(self, name: str, value: dict[str, Any], path: Path) -> dict[str, Any]:
-        try:
-            check_json(value, self.limits.depth_count)
-        except Wrong as wrong:
-            self.faults.add(path, wrong.message, hint=wrong.hint)
-            return _NOTHING
-        return {key: self._with_value(name, child, (*path, key)) for key, child in value.items()}
-
-    def _with_value(self, name: str, value: Any, path: Path) -> Any:
-        """Plain JSON, in which a text with `${{ }}` stands as {"$cel": parts}."""
-        if isinstance(value, str):
-            text = self.text(name, value, path)
-            return {"$cel": list(text.parts)} if isinstance(text, Template) else text
-        if isinstance(value, list):
-            return [self._with_value(name, child, (*path, index)) for index, child in enumerate(value)]
-        if isinstance(value, dict):
-            if "$cel" in value:
-                self.faults.add((*path, "$cel"), "the key `$cel` is reserved", key=True)
-            return {key: self._with_value(name, child, (*path, key)) for key, child in value.items()}
-        return value
-
-    # --- texts --------------------------------------------------------------------------------------------------------
-
-    def text(self, name: str, value: Scalar, path: Path) -> Text:
-        """A value that may hold `${{ }}`; numbers and booleans become text, as JSON writes them."""
-        if not isinstance(value, str):
-            return render_string(value)
-        self._check_string(value, path)
-        if "${{" not in value:
-            return value
-        try:
-            text = parse_text(value)
-        except ExprError as error:
-            self._template_faults(error, value, path)
-            return value
-        if isinstance(text, Template):
-            sources = enumerate(text.expressions, 1)
-            self.sites += [Site(name, path, source, "any", False, number) for number, source in sources]
-        return text
-
-    def _check_string(self, value: str, path: Path) -> None:
-        if len(value) > self.limits.string_bytes:
-            limit = f"{self.limits.string_bytes} bytes (limit string_bytes)"
-            self.faults.add(path, f"a text of {len(value)} characters, at most {limit} are allowed", code="limit")
-        if "\0" in value:
-            self.faults.add(path, "the text holds a NUL character, which no process can be given")
-
-    def _template_faults(self, error: ExprError, source: str, path: Path) -> None:
-        for problem in error.problems:
-            text = source[max(problem.offset, 0) :].partition("\n")[0][:60]
-            self.faults.add(path, problem.message, hint=problem.hint, text=text, code="expression")
-
-    def _one_expression(self, source: str, path: Path) -> str:
-        """The CEL source of a field that is an expression: bare, or wrapped in `${{ }}`."""
-        self._check_string(source, path)
-        try:
-            text = parse_text(source.strip())
-        except ExprError as error:
-            self._template_faults(error, source, path)
-            return ""
-        if isinstance(text, Template):
-            if text.parts[0] or text.parts[2:] != ("",):
-                self.faults.add(path, "expected one expression, got a text around `${{ }}`", code="expression")
-                return ""
-            return text.parts[1]
-        if not text:
-            self.faults.add(path, "expected an expression, got an empty text", code="expression")
-        return text
 
     # --- the other fields ---------------------------------------------------------------------------------------------
 
     def _when(self, name: str, value: str | bool, path: Path) -> str:
         if isinstance(value, bool):
             return "true" if value else "false"
-        source = self._one_expression(value, (*path, "when"))
+        source = self.texts.expression(value, (*path, "when"))
         if source:
-            self.sites.append(Site(name, (*path, "when"), source, "bool", True))
+            self.texts.sites.append(Site(name, (*path, "when"), source, "bool", True))
         return source
 
     def _foreach(self, name: str, value: list[Any] | str, path: Path) -> tuple[Any, ...] | Template | None:
         if isinstance(value, str):
-            source = self._one_expression(value, path)
+            source = self.texts.expression(value, path)
             if source:
-                self.sites.append(Site(name, path, source, "list", True))
+                self.texts.sites.append(Site(name, path, source, "list", True))
             return Template(("", source, ""))
         return self._fixed_list(value, path)
 
@@ -281,6 +182,11 @@ class TaskReader:
             limit = f"{self.limits.fanout_items_count} (limit fanout_items_count)"
             self.faults.add(path, f"the task fans out to {count} items, more than {limit}", code="limit", key=True)
 
+    def _warn_max_parallel(self, path: Path) -> None:
+        if self.faults.origin(path) == path:  # in `defaults` it is meant for the tasks that do fan out
+            message = "`max_parallel` has no effect: the task has neither `foreach` nor `matrix`"
+            self.faults.add(path, message, key=True, warning=True)
+
     def _image(self, value: str, path: Path) -> str:
         if "${{" in value or not value.strip() or value.split() != [value]:
             self.faults.add(path, f"expected an image name, fixed and without blanks, got {quote(value)}")
@@ -293,7 +199,7 @@ class TaskReader:
                 self.faults.add((*path, key), message, key=True)
             elif key.startswith("FFD_"):
                 self.faults.add((*path, key), f"{quote(key)} is reserved: ffd sets the variables FFD_*", key=True)
-        return {key: self.text(name, child, (*path, key)) for key, child in value.items()}
+        return {key: self.texts.text(name, child, (*path, key)) for key, child in value.items()}
 
     def _files(self, name: str, value: dict[str, str], path: Path) -> dict[str, Text]:
         for key in value:
@@ -301,7 +207,7 @@ class TaskReader:
             if "\0" in key or "" in steps or "." in steps or ".." in steps:
                 message = f"expected a path inside the working directory, such as conf/train.yaml, got {quote(key)}"
                 self.faults.add((*path, key), message, key=True)
-        return {key: self.text(name, child, (*path, key)) for key, child in value.items()}
+        return {key: self.texts.text(name, child, (*path, key)) for key, child in value.items()}
 
     def _checkpoint(self, name: str, value: Any, path: Path) -> Checkpoint | None:
         if value is False:
@@ -314,7 +220,7 @@ class TaskReader:
                 grace_ms = duration_ms(value.grace)
             except Wrong as wrong:
                 self.faults.add((*path, "grace"), wrong.message, hint=wrong.hint)
-        return Checkpoint("" if value.path is UNSET else self.text(name, value.path, (*path, "path")), grace_ms)
+        return Checkpoint("" if value.path is UNSET else self.texts.text(name, value.path, (*path, "path")), grace_ms)
 
     def _outputs(self, value: dict[str, Any], path: Path) -> dict[str, Any]:
         if len(value) > self.limits.outputs_count:
@@ -335,7 +241,7 @@ class TaskReader:
         self, name: str, raw: list[str] | dict[str, NeedOutcome] | UnsetType, path: Path, first_site: int
     ) -> tuple[Need, ...]:
         """Declared needs, then those that expressions imply, each parent once."""
-        if first_site == len(self.sites):  # the usual task: no expressions
+        if first_site == len(self.texts.sites):  # the usual task: no expressions
             if raw is UNSET:
                 return ()
             if (
@@ -353,7 +259,7 @@ class TaskReader:
             found = dict.fromkeys(raw, "success")
         if found:
             self._check_needs(name, raw, path)
-        for site in self.sites[first_site:]:
+        for site in self.texts.sites[first_site:]:
             for reference in references(site.source):
                 root, _, rest = reference.partition(".")
                 if root == "tasks":
@@ -378,7 +284,9 @@ class TaskReader:
             is_key = isinstance(raw, dict)
             if final_parent is None:
                 message = f"unknown task {quote(parent)}"
-                self.faults.add(where, message, hint=self._nearest(parent), code="unknown_task", key=is_key)
+                self.faults.add(
+                    where, message, hint=partial(nearest, parent, self.known), code="unknown_task", key=is_key
+                )
             elif parent == name:
                 self.faults.add(where, f"`{name}` needs itself", code="cycle", key=is_key)
             elif is_final:
@@ -387,9 +295,6 @@ class TaskReader:
             else:
                 message = f"`{parent}` stands under `finally` and runs after all others, so nothing can wait for it"
                 self.faults.add(where, message, key=is_key)
-
-    def _nearest(self, name: str) -> Callable[[], str]:
-        return lambda: nearest(name, self.known)
 
     def _infer(self, name: str, parent: str, site: Site, found: dict[str, NeedOutcome]) -> None:
         """An edge for a task that an expression names. Unknown names are left to the check of the expression."""

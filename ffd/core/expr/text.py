@@ -32,6 +32,10 @@ def parse_text(source: str) -> Text:
     done = 0
     while at >= 0:
         end = _closing(source, at + len(OPEN))
+        if end < 0 and len(source) - at > LIMITS.source_bytes:
+            raise ExprError.of(
+                [Problem(f"the expression is never closed, or longer than {LIMITS.source_bytes} bytes", at)]
+            )
         if end < 0:
             hint = f"every {OPEN} needs a {CLOSE}; quotes and brackets inside it must be closed too"
             raise ExprError.of([Problem(f"`{OPEN}` is never closed", at, hint)])
@@ -45,11 +49,12 @@ def parse_text(source: str) -> Text:
 
 
 def _closing(source: str, start: int) -> int:
-    """Offset of the `}}` that ends the expression at `start`, -1 when there is none."""
+    """Offset of the `}}` that ends the expression at `start`, -1 when there is none within the longest expression."""
     depth = 0
     at = start
-    while at < len(source):
-        match = TOKEN.match(source, at)
+    last = min(len(source), start + LIMITS.source_bytes + len(CLOSE))
+    while at < last:
+        match = TOKEN.match(source, at, last)
         if match is None:
             return -1
         text = match.group()
