@@ -40,8 +40,8 @@ def run(
 ) -> int:  # fmt: skip
     """Run a daemon until it is stopped (TERM, ctrl+c or `ffd daemon stop`). Tasks go on without it.
 
-    Flags win over --config. With neither --listen nor daemon.listen it listens on the user's own socket, and with
-    --state on one in DIR too.
+    Flags win over --config. With neither --listen nor daemon.listen it listens on the user's own socket, or where a
+    state directory was named on ffd.sock in that (FFD_STATE=DIR leads the other verbs there).
     """
     from ffd.daemon import wire
 
@@ -62,13 +62,12 @@ def settings_of(session: Session, config: str | None, given: dict[str, Any]) -> 
 
     loaded = settings.load(_read(config), config) if config else settings.Settings()
     known = msgspec.structs.replace(loaded.daemon, **given)
-    if not known.state_dir:
-        known = msgspec.structs.replace(known, state_dir=session.config.state.text)
+    state = session.config.state
+    is_named = bool(known.state_dir) or state.origin != address.BUILT_IN
+    known = msgspec.structs.replace(known, state_dir=known.state_dir or state.text)
     if not known.listen:
-        own = [address.default_address()]
-        if session.config.state.origin != address.BUILT_IN:
-            own.append(address.state_address(known.state_dir))
-        known = msgspec.structs.replace(known, listen=tuple(dict.fromkeys(own)))
+        own = address.state_address(known.state_dir) if is_named else address.default_address()
+        known = msgspec.structs.replace(known, listen=(own,))
     return msgspec.structs.replace(loaded, daemon=known)
 
 

@@ -5,6 +5,7 @@ Never here: the rules of documents (`core.document`), reading files (`source`).
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -17,7 +18,7 @@ from ffd.cli.source import Source, counted, read_source, rendered, say_faults
 from ffd.errors import FfdError
 
 if TYPE_CHECKING:
-    from ffd.core.document import Compiled, Fault
+    from ffd.core.document import Compiled, Fault, Summary
     from ffd.core.pages import NodePage
     from ffd.core.spec import Spec
 
@@ -111,7 +112,8 @@ def graph(file: str) -> int:
     spec = _spec(read_source(file))
     if spec is None:
         return exits.INVALID
-    output.write(terminal.sanitise(render_graph(spec)).rstrip("\n") + "\n")
+    ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    output.write(terminal.sanitise(render_graph(spec, ascii_only=ascii_only)).rstrip("\n") + "\n")
     return exits.OK
 
 
@@ -131,19 +133,32 @@ def explain(session: Session, file: str, form: str) -> int:
     spec = _spec(read_source(file))
     if spec is None:
         return exits.INVALID
-    parts = {
-        "document": readable(msgspec.to_builtins(spec) if form == "text" else output.plain(spec)),
-        "summary": msgspec.to_builtins(summary(spec)),
-        "fits": fits.verdict(spec, _nodes(session)),
-    }
-    if form == "json":
-        output.write(output.encode(parts, indent=2) + "\n")
-        return exits.OK
-    output.write(output.to_yaml(parts if form == "yaml" else parts["document"]))
+    figures, verdict = summary(spec), fits.verdict(spec, _nodes(session))
     if form == "text":
-        lines = [f"{key.removesuffix('_count').replace('_', ' ')}: {text}" for key, text in parts["summary"].items()]
-        output.write("\n" + "".join(f"{terminal.cell(line)}\n" for line in [*lines, f"fits: {parts['fits']}"]))
+        lines = [*_figures(figures), f"fits: {verdict}"]
+        output.write(output.to_yaml(readable(msgspec.to_builtins(spec))))
+        output.write("\n" + "".join(f"{terminal.cell(line)}\n" for line in lines))
+        return exits.OK
+    parts = {"document": readable(output.plain(spec)), "summary": output.plain(figures), "fits": verdict}
+    output.write(output.encode(parts, indent=2) + "\n" if form == "json" else output.to_yaml(parts))
     return exits.OK
+
+
+def _figures(figures: Summary) -> list[str]:
+    """What a document asks for, in words."""
+    least = "" if figures.is_exact else "at least "
+    finally_tasks = f" and {figures.finally_count} finally" if figures.finally_count else ""
+    lines = [
+        f"tasks: {figures.tasks_count}{finally_tasks}",
+        f"edges: {figures.edges_count}, at most {counted(figures.depth_count, 'task')} deep",
+        f"items: {least}{figures.items_count}",
+        f"GPUs, if all ran at once: {least}{figures.gpus_count}",
+    ]
+    if figures.largest_gang_replicas_count > 1 or figures.largest_gang_gpus_count:
+        replicas = counted(figures.largest_gang_replicas_count, "replica")
+        gpus = counted(figures.largest_gang_gpus_count, "GPU")
+        lines.append(f"largest gang: {figures.largest_gang_task}, {replicas}, {gpus}")
+    return lines
 
 
 def _spec(source: Source) -> Spec | None:

@@ -5,7 +5,7 @@ Called by `main` around every verb. Never here: tracebacks (an error that is non
 
 from __future__ import annotations
 
-from ffd.errors import Fenced, FfdError, PluginError, Refusal, Unavailable
+from ffd.errors import FfdError, PluginError, Refusal
 
 OK = 0
 FAILED = 1  # the workflow failed; a check found faults
@@ -34,11 +34,9 @@ def code_of(error: FfdError) -> int:
         return INVALID
     if isinstance(error, Refusal):
         return BY_REFUSAL.get(error.code, REFUSED)
-    if isinstance(error, Unavailable | Fenced):
-        return UNREACHABLE
     if isinstance(error, PluginError):
         return REFUSED
-    return FAILED
+    return UNREACHABLE  # nobody there, or a daemon that could not answer: never the same as a workflow that failed
 
 
 def lines_of(error: FfdError) -> list[str]:

@@ -138,10 +138,17 @@ def encode(value: Any, indent: int = 0) -> str:
 
 
 def to_yaml(value: Any) -> str:
-    """One YAML document of plain data, in block style, keys in their order."""
+    """One YAML document of plain data, in block style, keys in their order, texts of several lines as blocks."""
     import yaml
 
-    text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120)
-    if not terminal.is_safe(text):
-        text = yaml.safe_dump(value, sort_keys=False, allow_unicode=False, width=120)
-    return text
+    class Dumper(yaml.SafeDumper):
+        """Its own class, because representers are kept by class."""
+
+    def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+    Dumper.add_representer(str, text)
+    dumped: str = yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
+    if not terminal.is_safe(dumped):
+        dumped = yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=False, width=120)
+    return dumped

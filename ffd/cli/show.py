@@ -54,7 +54,9 @@ def task_columns() -> list[Column]:
         Column("REPLICAS", lambda page: str(page.replicas), wide=True, right=True),
         Column("NODES", lambda page: ",".join(page.nodes), wide=True),
         Column("NEEDS", lambda page: ",".join(page.needs), wide=True),
-        Column("REASON", lambda page: page.reason or (words.cause_line(page.cause, page) if page.cause else "")),
+        Column(
+            "REASON", lambda page: page.reason or (words.cause_line(page.cause, page, own=True) if page.cause else "")
+        ),
     ]
 
 

@@ -29,7 +29,9 @@ def text(page: Explain) -> str:
     """The page for people."""
     colour = terminal.colours(sys.stdout)
     state = terminal.paint(terminal.cell(page.state), page.state, colour)
-    lines = [f"{terminal.cell(page.subject)} is {state}: {terminal.cell(page.headline)}"]
+    lines = [
+        f"{terminal.cell(page.subject)} is {state}: {terminal.cell(page.headline.removeprefix(f'{page.state}: '))}"
+    ]
     if page.position:
         lines.append(f"position in the queue: {page.position}" + (" (next)" if page.position == 1 else ""))
     if page.checks:

@@ -33,30 +33,33 @@ def ended_how(cause: Cause) -> str:
     """`exit code 3 (oom)`, `signal SIGKILL`, or the kind with its message."""
     if cause.signal:
         try:
-            how = f"signal {signal.Signals(cause.signal).name}"
+            code = f"signal {signal.Signals(cause.signal).name}"
         except ValueError:
-            how = f"signal {cause.signal}"
+            code = f"signal {cause.signal}"
     elif cause.exit_code >= 0:
-        how = f"exit code {cause.exit_code}"
+        code = f"exit code {cause.exit_code}"
     else:
         return f"{cause.kind}: {cause.message}" if cause.message else cause.kind
-    if cause.kind != "error":
-        how += f" ({cause.kind})"
-    return f"{how}: {cause.message}" if cause.message and cause.message != how else how
+    how = code if cause.kind == "error" else f"{code} ({cause.kind})"
+    return f"{how}: {cause.message}" if cause.message not in ("", code) else how
 
 
-def cause_line(cause: Cause, task: TaskPage | None = None) -> str:
-    """One line: where it began and how. `task`, when known, tells whether item and rank are worth saying."""
-    name = cause.task or (task.name if task is not None else "")
+def cause_line(cause: Cause, task: TaskPage | None = None, own: bool = False) -> str:
+    """One line: where it began and how. `task`, when known, tells whether item and rank are worth saying; `own`: the
+    line stands beside its name, which is then not said again."""
+    name = (
+        "" if own and task is not None and cause.task in ("", task.name) else cause.task or (task.name if task else "")
+    )
     fanout = task.fanout if task is not None else cause.item > 0
-    where = f"{name}[{cause.item}]" if name and fanout and cause.item >= 0 else name
+    where = [f"{name}[{cause.item}]" if fanout and cause.item >= 0 else name]
     if cause.attempt > 1:
-        where += f" attempt {cause.attempt}"
+        where.append(f"attempt {cause.attempt}")
     if cause.rank > 0 or (cause.rank == 0 and task is not None and task.replicas > 1):
-        where += f" rank {cause.rank}"
+        where.append(f"rank {cause.rank}")
     if cause.node:
-        where += f" on {cause.node}"
-    return f"{where.strip()}: {ended_how(cause)}" if where.strip() else ended_how(cause)
+        where.append(f"on {cause.node}")
+    said = " ".join(filter(None, where))
+    return f"{said}: {ended_how(cause)}" if said else ended_how(cause)
 
 
 def cause_block(handle: str, cause: Cause, task: TaskPage | None = None) -> list[str]:
@@ -86,7 +89,7 @@ def summary(page: WorkflowPage) -> str:
     """`llm.42 succeeded in 3m05s: 5 succeeded`."""
     text = f"{page.handle} {page.state}"
     if page.ended_at_ms:
-        text += f" in {terminal.duration(page.ended_at_ms - page.accepted_at_ms)}"
+        text += f" in {terminal.duration(page.ended_at_ms - (page.started_at_ms or page.accepted_at_ms))}"
     said = counts(page.counts)
     return f"{text}: {said}" if said else text
 

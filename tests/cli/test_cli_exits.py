@@ -25,6 +25,7 @@ HELLO = WorkflowPage(id=1, handle="hello.1", name="hello", project="default", st
         (Refusal("no", code="unauthenticated"), 4),
         (Unavailable("no"), 5),
         (Fenced("no"), 5),
+        (FfdError("the daemon failed"), 5),
         (Refusal("no", code="not_found"), 6),
         (Refusal("no", code="conflict"), 7),
         (Refusal("no", code="limit"), 7),
@@ -40,7 +41,7 @@ def test_each_refusal_has_its_code(ffd: Ffd, network: Network, error: FfdError, 
     network.fail["status"] = error
     result = ffd("daemon", "status")
     assert (result.exit_code, result.stdout) == (code, "")
-    assert result.stderr == "error: no\nhint: do that\n"
+    assert result.stderr == f"error: {error.message}\nhint: do that\n"
 
 
 def test_the_error_of_a_task_group_is_told_like_any_other(ffd: Ffd, network: Network) -> None:
