@@ -55,7 +55,7 @@ class AttemptId(msgspec.Struct, frozen=True, array_like=True, gc=False, order=Tr
 
     def path(self) -> str:
         """Relative directory of this attempt's files (logs, outputs, exit status); runtime and log store share it."""
-        return f"{self.workflow}/{self.task}/{self.item}/{self.attempt}"
+        return f"{self.workflow}/{self.task}.{self.item}.{self.attempt}"
 
     def label(self) -> str:
         """`42/train[3]#2`: for messages and process titles. Not parsed by anybody."""

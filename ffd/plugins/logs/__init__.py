@@ -1,1 +1,1 @@
-"""Log stores: where logs of replicas are read. Each file is one implementation of ports.LogStore."""
+"""Log stores: where logs of replicas are read. `files` implements ports.LogStore, `inotify` tells it of changes."""

@@ -1,76 +1,88 @@
 """The keeper: bounds the disk that logs of living replicas take, by giving back the middle of those grown too large.
 
-A log keeps its first quarter and its newest part; what was given back is told in a small file beside it (`dropped`:
-"start end", in bytes of the stream), so readers say how much is missing. Offsets never change. Looks twice a second,
-only while replicas live, in a thread: a task may write as fast as it likes. Called by `local`.
+A log keeps its first quarter and its newest part, at least half of the limit; what was given back is told in a small
+file beside it (`<rank>.dropped`: "start end", bytes of the stream), so readers say how much is missing. Offsets never
+change. The task writes as fast as it likes and never waits: the keeper looks in a thread, twice a second and more often
+while some log grows fast, so a log may pass its limit by what is written between two looks. It sleeps while no replica
+lives. Called by `local`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-from pathlib import Path
+from collections.abc import Iterable
 
 import anyio.to_thread
 
 from ffd.plugins.runtime.processes import punch_hole
 
-LOOK_S = 0.5
+LOOK_LEAST_S, LOOK_MOST_S = 0.05, 0.5
+LOOKS_PER_FILL = 8  # looks in the time in which the fastest log would write as much as the limit
 BLOCK_BYTES = 4096
+LEAST_BYTES = 16 * BLOCK_BYTES  # a smaller limit is taken as this
 
 
 class Keeper:
-    """`log_bytes`: how much disk one log may take, give or take what is written between two looks."""
+    """`log_bytes`: how much disk one log may take."""
 
     def __init__(self, log_bytes: int) -> None:
-        self._log_bytes = max(log_bytes, 16 * BLOCK_BYTES)
-        self._folders: dict[Path, None] = {}
+        self._log_bytes = max(log_bytes, LEAST_BYTES)
+        self._sizes: dict[str, int] = {}  # of each log in care, as it was at the last look
         self._task: asyncio.Task[None] | None = None
 
-    def watch(self, folder: Path) -> None:
-        self._folders[folder] = None
+    def watch(self, log: str) -> None:
+        """Take a log into care, until `unwatch`."""
+        self._sizes[log] = 0
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._look_after())
 
-    def unwatch(self, folder: Path) -> None:
-        """A last look: a replica may have written much since."""
-        if self._folders.pop(folder, "") is None:
-            with contextlib.suppress(OSError):
-                if _taken_bytes(folder / "log") > self._log_bytes:
-                    trim(folder, self._log_bytes)
+    def unwatch(self, log: str) -> None:
+        """Its replica is gone. A last look, for what it wrote since the one before."""
+        if self._sizes.pop(log, -1) >= 0:
+            trim(log, self._log_bytes)
 
-    def close(self) -> None:
-        self._folders.clear()
+    async def close(self) -> None:
+        """Let go of all logs."""
+        self._sizes.clear()
         if self._task is not None:
             self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _look_after(self) -> None:
-        while self._folders:
-            await asyncio.sleep(LOOK_S)
-            await anyio.to_thread.run_sync(_trim_all, list(self._folders), self._log_bytes)
+        pause_s = LOOK_LEAST_S
+        while self._sizes:
+            await asyncio.sleep(pause_s)
+            sizes = await anyio.to_thread.run_sync(_trim_all, list(self._sizes), self._log_bytes)
+            grown = max((size - self._sizes[log] for log, size in sizes.items() if log in self._sizes), default=0)
+            self._sizes.update((log, size) for log, size in sizes.items() if log in self._sizes)
+            fill_s = pause_s * self._log_bytes / max(grown, 1)
+            pause_s = min(max(fill_s / LOOKS_PER_FILL, LOOK_LEAST_S), LOOK_MOST_S)
 
 
-def _trim_all(folders: list[Path], log_bytes: int) -> None:
-    for folder in folders:
-        with contextlib.suppress(OSError):  # gone meanwhile, or a disk that cannot: the next look tries again
-            if _taken_bytes(folder / "log") > log_bytes:
-                trim(folder, log_bytes)
+def _trim_all(logs: Iterable[str], log_bytes: int) -> dict[str, int]:
+    return {log: trim(log, log_bytes) for log in logs}
 
 
-def _taken_bytes(log: Path) -> int:
-    return os.stat(log).st_blocks * 512
+def trim(log: str, log_bytes: int) -> int:
+    """Where a log takes more disk than it may, give back everything between its first quarter and its newest half of
+    the limit. Returns its size, 0 for one that is not there. A disk that does not let us is tried again."""
+    try:
+        about = os.stat(log)
+        if about.st_blocks * 512 > log_bytes:
+            start = log_bytes // 4 // BLOCK_BYTES * BLOCK_BYTES
+            end = (about.st_size - log_bytes // 2) // BLOCK_BYTES * BLOCK_BYTES
+            if end > start:
+                _tell(f"{log.removesuffix('.log')}.dropped", start, end)
+                punch_hole(log, start, end)
+        return about.st_size
+    except OSError:
+        return 0
 
 
-def trim(folder: Path, log_bytes: int) -> None:
-    """Give back everything between the first quarter of the limit and its newest half."""
-    log = folder / "log"
-    size = log.stat().st_size
-    start = log_bytes // 4 // BLOCK_BYTES * BLOCK_BYTES
-    end = (size - log_bytes // 2) // BLOCK_BYTES * BLOCK_BYTES
-    if end <= start:
-        return
-    draft = folder / "dropped.new"
-    draft.write_text(f"{start} {end}")  # said before it is done: a reader never takes zeros for text
-    os.replace(draft, folder / "dropped")
-    punch_hole(log, start, end)
+def _tell(path: str, start: int, end: int) -> None:
+    """Said before it is done: a reader never takes a hole for zeros."""
+    draft = f"{path}.new"
+    with open(draft, "w", encoding="ascii") as file:
+        file.write(f"{start} {end}")
+    os.replace(draft, path)

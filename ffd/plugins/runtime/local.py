@@ -1,21 +1,32 @@
 """The local runtime: replicas are processes of this machine, each in a session of its own, writing straight to files.
 
-The daemon is in no data path and may die at any time. What proves that a replica lives is a lock on its entry under
-`<root>/live/`, inherited by its processes: it is free exactly when they are all gone, whatever happened to us, and pids
-may be reused as they like. A tiny shell shim writes the exit code, so a later daemon learns what it missed.
+The daemon is in no data path and may die at any time. What proves that a replica lives is a lock that its processes
+inherit (`records`); a shell shim notes pid and exit code (`shim`), so that the next daemon adopts what lives and learns
+how the rest ended. The life of a replica here:
 
-Never here: what to run or when (core), where files of a replica stand (`prepare`), system differences (`processes`).
+    launch -> claimed -> spawned, watched -> main process gone -> what it left behind ended too -> reported -> forgotten
+
+A replica is reported gone when nothing of it is to be seen any more: at an ordinary exit its process group is killed
+and its lock is free; after a stop, or when it was not our child, all processes of the machine were looked through. A
+process that left the group, closed the descriptor it inherited *and* lives on after an ordinary exit is not noticed.
+
+Everything here runs in the event loop and takes some hundred microseconds; what may take longer is in threads of
+`hunter` and `keeper`. Never here: what to run or when (core), system differences (`processes`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Literal
 
+import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 
@@ -25,288 +36,335 @@ from ffd.core.reports import AnyReport, LaunchFailed, ReplicaExited, ReplicaStar
 from ffd.errors import PluginError
 from ffd.plugins.ports import Credentials, Found, Reports
 from ffd.plugins.pretend import parse_pretend
-from ffd.plugins.runtime import processes
+from ffd.plugins.runtime import processes, remains
+from ffd.plugins.runtime.hunter import Hunter
 from ffd.plugins.runtime.keeper import Keeper
 from ffd.plugins.runtime.machine import this_machine
-from ffd.plugins.runtime.prepare import Unstartable, prepare, read_outputs
+from ffd.plugins.runtime.prepare import Unstartable, prepare, replica_path, stop_path
+from ffd.plugins.runtime.records import Facts, Key, Records
+from ffd.plugins.runtime.shim import spawn
 
-RAN_BEFORE = 125  # exit code of a shim that found another had been there first
-LINGER_S = 0.02  # between looks at a lock that killed processes still hold
-
-Key = tuple[AttemptId, int]
+PID_LOOK_S = 0.005  # between looks at a record whose shim is just starting; only right after a daemon was killed
+TURN_COUNT = 64  # entries handled before others get their turn
 
 
-class Living(msgspec.Struct):
-    """A replica that lives, as this daemon follows it. `pid` leads its session. `unwatch` stops following."""
+class Replica(msgspec.Struct, eq=False):
+    """One that lives, or is being ended. `is_child`: ours to reap, so its pid is no other's until we do. `is_over`: its
+    main process is gone and the rest is being ended. `kill_at_s`: loop time, 0 = it is not being stopped."""
 
-    pid: int
-    unwatch: Callable[[], None]
+    key: Key
+    facts: Facts = Facts()
+    pid: int = 0
+    is_child: bool = False
+    is_over: bool = False
+    kill_at_s: float = 0
     kill_timer: asyncio.TimerHandle | None = None
-    was_killed: bool = False
+    pid_timer: asyncio.TimerHandle | None = None
+    unwatch: processes.Unwatch | None = None
+
+    def close(self) -> None:
+        """Stop following it."""
+        for timer in (self.kill_timer, self.pid_timer):
+            if timer is not None:
+                timer.cancel()
+        if self.unwatch is not None:
+            self.unwatch()
 
 
 class LocalRuntime:
-    """`state_dir` holds `runs/`. `log_bytes`, `output_bytes`, `tail_bytes`: limits per replica. `pretend` replaces this
-    machine's inventory by pretend nodes; the processes still run here."""
+    """`state_dir` holds `runs/`. `log_bytes`, `output_bytes`, `tail_bytes`: limits per replica. `slot_count`: replicas
+    at once, 0 = from the number of processors. `pretend` (`16x8:H100`) replaces this machine's inventory by pretend
+    nodes; the processes still run here. Made and used in an event loop. Raises PluginError, Refusal (bad `pretend`)."""
 
     def __init__(
-        self, state_dir: Path, *, pretend: str = "", slot_count: int = 0, log_bytes: int = 256 << 20,
+        self, state_dir: Path, *, pretend: str = "", slot_count: int = 0, log_bytes: int = 64 << 20,
         output_bytes: int = 1 << 20, tail_bytes: int = 4 << 10,
     ) -> None:  # fmt: skip
-        self.root = Path(state_dir) / "runs"
-        self._live_dir = self.root / "live"
+        self._root = os.path.abspath(f"{state_dir}/runs")
+        self._records = Records(self._root)
         self._pretend = parse_pretend(pretend) if pretend else ()
         self._slot_count = slot_count
         self._output_bytes = output_bytes
         self._tail_bytes = tail_bytes
         self._boot_id = processes.boot_id()
-        self._living: dict[Key, Living] = {}
+        processes.keep_descriptors()
+        self._open_files = processes.raise_open_files()
+        self._replicas: dict[Key, Replica] = {}
+        self._ended: dict[AttemptId, set[int]] = {}  # reported and not yet forgotten: ranks
+        self._hunter = Hunter()
         self._keeper = Keeper(log_bytes)
-        self._reports: list[AnyReport] = []
-        self._some = asyncio.Event()
+        self._reports: list[AnyReport] = []  # bounded by the replicas: each has few before its consumer takes them
+        self._reports_woken = asyncio.Event()
         try:
-            self._live_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._records.open()
         except OSError as error:
-            raise PluginError(f"cannot use {self.root}: {error.strerror}") from None
+            raise PluginError(f"cannot use {self._root}: {error.strerror}", hint="choose another --state") from None
 
     # -------------------------------------------------------------------------------------------------- starting
 
     async def launch(self, order: Launch, credentials: Credentials) -> None:
         for rank in range(len(order.places)):
-            self._launch_one(order, rank, credentials)
+            self._launch(order, rank, credentials)
+            if rank % TURN_COUNT == TURN_COUNT - 1:
+                await anyio.lowlevel.checkpoint()
 
-    def _launch_one(self, order: Launch, rank: int, credentials: Credentials) -> None:
+    def _launch(self, order: Launch, rank: int, credentials: Credentials) -> None:
         key = (order.attempt, rank)
-        folder = self._folder(key)
-        if key in self._living:
-            self._tell(ReplicaStarted(order.attempt, rank))
-        elif (folder / "pid").exists():
-            self._find(key)
-        elif order.report_only:
-            self._tell(ReplicaExited(order.attempt, rank, kind="node-lost", message="it left no trace on this machine"))
-        else:
-            try:
-                self._start(order, rank, credentials)
-            except Unstartable as fault:
-                self._entry(key).unlink(missing_ok=True)
-                self._tell(LaunchFailed(order.attempt, rank, "error", str(fault)))
-            except OSError as error:
-                self._entry(key).unlink(missing_ok=True)
-                self._tell(LaunchFailed(order.attempt, rank, "launch", f"cannot start it: {error.strerror}"))
+        if self._tell_known(key):
+            return
+        if order.report_only:
+            self._bar(key)
+            self._tell(ReplicaExited(*key, kind="node-lost", message="it left no trace here", at_ms=_now_ms()))
+            return
+        try:
+            self._start(order, rank, credentials)
+        except Unstartable as fault:
+            self._tell(LaunchFailed(*key, "error", str(fault), _now_ms()))
+        except OSError as error:
+            self._tell(LaunchFailed(*key, *_launch_fault(error), _now_ms()))
+
+    def _tell_known(self, key: Key) -> bool:
+        """Say again what is known of a replica; False when it may be started."""
+        replica = self._replicas.get(key)
+        if replica is None:
+            sight = self._records.look(key)
+            if sight is None or not (sight.is_held or sight.facts.is_spent):
+                return False
+            if not sight.is_held:
+                self._report_exit(key, sight.facts, None)
+                return True
+            replica = self._adopt(key, sight.facts)
+        if not replica.is_over:
+            self._tell(ReplicaStarted(*key, _now_ms()))
+        return True
 
     def _start(self, order: Launch, rank: int, credentials: Credentials) -> None:
-        """The entry first: whatever happens from here on, the next daemon looks at this replica."""
+        """The record first: whatever happens from here on, the next daemon knows where to look."""
         key = (order.attempt, rank)
-        lock = os.open(self._entry(key), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            if not processes.try_lock(lock):  # spawned by a daemon that died before it said so
-                self._retry_find(key)
-                return
-            os.write(lock, self._boot_id.encode())
-            prepared = prepare(self.root, order, rank, credentials())
-            pid = processes.spawn(prepared.argv, prepared.env, prepared.folder / "log", lock)
-        finally:
-            os.close(lock)
-        self._follow(key, pid)
-        self._tell(ReplicaStarted(order.attempt, rank))
-
-    def _follow(self, key: Key, pid: int) -> None:
-        try:
-            unwatch = processes.watch_exit(pid, lambda: self._shim_ended(key))
-        except ProcessLookupError:
-            self._living[key] = Living(pid, lambda: None)
-            self._shim_ended(key)
+        record = self._records.claim(key, self._boot_id)
+        if record < 0:  # somebody else was faster by a blink
+            self._tell_known(key)
             return
-        self._living[key] = Living(pid, unwatch)
-        self._keeper.watch(self._folder(key))
+        try:
+            leader_record = self._records.path((order.attempt, 0))
+            prepared = prepare(self._root, order, rank, credentials(), leader_record)
+            label = f"{order.attempt.label()}:{rank}"
+            pid = spawn(label, prepared.command, prepared.cwd, prepared.env, prepared.log, record, self._open_files)
+        except (Unstartable, OSError):
+            self._records.drop(key)
+            raise
+        finally:
+            os.close(record)
+        self._follow(Replica(key, pid=pid, is_child=True))
+        self._tell(ReplicaStarted(*key, _now_ms()))
+
+    def _follow(self, replica: Replica) -> None:
+        self._replicas[replica.key] = replica
+        self._keeper.watch(f"{replica_path(self._root, *replica.key)}.log")
+        with contextlib.suppress(ProcessLookupError):
+            replica.unwatch = processes.watch_exit(replica.pid, lambda: self._main_ended(replica))
+
+    # ------------------------------------------------------------------------------------------------- adopting
+
+    def _adopt(self, key: Key, facts: Facts) -> Replica:
+        """Follow a replica that some daemon started, maybe this very process in an earlier reign."""
+        replica = Replica(key, facts)
+        self._replicas[key] = replica
+        if facts.pid:
+            self._adopt_main(replica)
+        else:
+            self._await_pid(replica)
+        return replica
+
+    def _adopt_main(self, replica: Replica) -> None:
+        """Its pid proves nothing, its mark does: asked for after the watch began, so both speak of one process."""
+        replica.pid = replica.facts.pid
+        self._follow(replica)
+        if replica.unwatch is not None and processes.has_mark(replica.pid, stop_path(self._root, *replica.key)):
+            replica.is_child = processes.is_child(replica.pid)
+        else:  # its shim is gone, others of it hold the lock: nobody will know how its command ends
+            self._main_ended(replica)
+
+    def _await_pid(self, replica: Replica) -> None:
+        """Its shim was spawned and is about to note its pid, or not to."""
+        sight = self._records.look(replica.key)
+        if sight is None or not sight.is_held:
+            self._main_ended(replica)
+        elif sight.facts.pid:
+            replica.facts = sight.facts
+            self._adopt_main(replica)
+        else:
+            loop = asyncio.get_running_loop()
+            replica.pid_timer = loop.call_later(PID_LOOK_S, self._await_pid, replica)
+
+    async def list(self) -> list[Found]:
+        found = await anyio.to_thread.run_sync(self._records.all_live)
+        living: list[Found] = []
+        for number, (key, sight) in enumerate(found):
+            replica = self._replicas.get(key)
+            if replica is None and sight.is_held:
+                replica = self._adopt(key, sight.facts)
+            if replica is not None and not replica.is_over:
+                living.append(Found(*key, str(replica.pid or "")))
+            elif replica is None and sight.facts.is_spent:  # it ended while nobody looked
+                pid = sight.facts.pid
+                self._end_rest(Replica(key, sight.facts, pid, is_child=processes.is_ended_child(pid)))
+            if number % TURN_COUNT == TURN_COUNT - 1:
+                await anyio.lowlevel.checkpoint()
+        return living
 
     # ---------------------------------------------------------------------------------------------------- ending
 
-    def _shim_ended(self, key: Key) -> None:
-        """The shim is gone. What its command left behind in the session goes too; then the replica is gone."""
-        living = self._living[key]
-        status = processes.reap(living.pid)
-        if status is not None and os.waitstatus_to_exitcode(status) == RAN_BEFORE and self._pid(key) != living.pid:
-            del self._living[key]  # not ours: another shim runs, or ran, this replica
-            self._find(key)
+    def _main_ended(self, replica: Replica) -> None:
+        """The main process is gone; what it left behind goes too. In the common case that is nothing."""
+        if replica.is_over:
             return
-        if self._is_locked(key):
-            processes.kill_session(living.pid)
-            asyncio.get_running_loop().call_later(LINGER_S, self._shim_ended_again, key)
-            return
-        self._gone(key)
+        if replica.is_child and processes.is_child(replica.pid):
+            processes.signal_group(replica.pid, signal.SIGKILL)
+            sight = self._records.look(replica.key)
+            if sight is not None and not sight.is_held and not replica.kill_at_s:
+                self._gone(replica, sight.facts)
+                return
+        self._end_rest(replica)
 
-    def _shim_ended_again(self, key: Key) -> None:
-        if key in self._living:
-            if self._is_locked(key):
-                processes.kill_session(self._living[key].pid)
-                asyncio.get_running_loop().call_later(LINGER_S, self._shim_ended_again, key)
-            else:
-                self._gone(key)
+    def _end_rest(self, replica: Replica) -> None:
+        """Until nothing of it is to be seen. The unreaped main process pins the number of its session meanwhile."""
+        replica.is_over = True
+        self._replicas[replica.key] = replica
+        replica.is_child = replica.is_child and processes.is_child(replica.pid)
+        session = replica.pid if replica.is_child else 0
+        self._hunter.hunt(stop_path(self._root, *replica.key), session, lambda: self._rest_ended(replica))
 
-    def _gone(self, key: Key) -> None:
-        living = self._living.pop(key)
-        living.unwatch()
-        if living.kill_timer is not None:
-            living.kill_timer.cancel()
-        self._keeper.unwatch(self._folder(key))
-        self._tell(self._exit_report(key))
+    def _rest_ended(self, replica: Replica) -> None:
+        sight = self._records.look(replica.key)
+        self._gone(replica, sight.facts if sight else replica.facts)
 
-    def _exit_report(self, key: Key) -> ReplicaExited:
-        """How a replica that is gone ended. 128+n is told as signal n: shells say it so, and nobody can know better."""
-        attempt, rank = key
-        folder = self._folder(key)
-        try:
-            code = int((folder / "exit").read_text())
-        except (OSError, ValueError):
-            return self._lost(key)
-        outputs, fault = read_outputs(folder / "output", self._output_bytes)
-        number = code - 128 if 128 < code <= 128 + signal.NSIG else 0
-        return ReplicaExited(
-            attempt, rank, -1 if number else code, number, outputs=outputs, output_fault=fault,
-            tail=self._tail(folder) if code else "",
-        )  # fmt: skip
+    def _gone(self, replica: Replica, facts: Facts) -> None:
+        replica.close()
+        status = processes.reap(replica.pid) if replica.is_child else None
+        del self._replicas[replica.key]
+        self._keeper.unwatch(f"{replica_path(self._root, *replica.key)}.log")
+        self._report_exit(replica.key, facts, status)
 
-    def _lost(self, key: Key) -> ReplicaExited:
-        """No exit code: the shim was killed, or the machine went down with it."""
-        attempt, rank = key
-        tail = self._tail(self._folder(key))
-        try:
-            boot_id = self._entry(key).read_text()
-        except OSError:
-            boot_id = self._boot_id
-        if boot_id and boot_id != self._boot_id:
-            return ReplicaExited(attempt, rank, kind="node-lost", message="the machine restarted", tail=tail)
-        return ReplicaExited(attempt, rank, signal=signal.SIGKILL, tail=tail)
-
-    def _tail(self, folder: Path) -> str:
-        """The last lines of the log, bounded."""
-        try:
-            with (folder / "log").open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - self._tail_bytes))
-                return file.read(self._tail_bytes).decode(errors="replace")
-        except OSError:
-            return ""
+    def _report_exit(self, key: Key, facts: Facts, status: int | None) -> None:
+        own = replica_path(self._root, *key)
+        self._ended.setdefault(key[0], set()).add(key[1])
+        found = remains.exit_of(facts, status, self._boot_id)
+        self._tell(
+            remains.exit_report(
+                key, found, f"{own}.output", f"{own}.log", self._output_bytes, self._tail_bytes, _now_ms()
+            )
+        )
 
     # -------------------------------------------------------------------------------------------------- stopping
 
     async def stop(self, attempt: AttemptId, ranks: int, grace_ms: int, reason: str) -> None:
         for rank in range(ranks):
             key = (attempt, rank)
-            if key not in self._living:
-                self._find(key)
-            if key in self._living:
-                self._stop_one(key, grace_ms, reason)
+            replica = self._replicas.get(key) or self._find_living(key)
+            if replica is None:
+                self._report_no_more(key)
+            elif not replica.is_over:
+                self._stop(replica, grace_ms, reason)
 
-    def _stop_one(self, key: Key, grace_ms: int, reason: str) -> None:
-        living = self._living[key]
-        with contextlib.suppress(OSError):  # the notice is a courtesy; a full disk must not keep it alive
-            (self._folder(key) / "stop").write_text(reason)
-        processes.signal_group(living.pid, signal.SIGTERM)
-        if living.kill_timer is not None:
-            living.kill_timer.cancel()
+    def _find_living(self, key: Key) -> Replica | None:
+        sight = self._records.look(key)
+        return self._adopt(key, sight.facts) if sight is not None and sight.is_held else None
+
+    def _report_no_more(self, key: Key) -> None:
+        """It ended before, or it never ran: then it never will."""
+        self._bar(key)
+        sight = self._records.look(key)
+        self._report_exit(key, sight.facts if sight else Facts(is_barred=True), None)
+
+    def _bar(self, key: Key) -> None:
+        self._ended.setdefault(key[0], set()).add(key[1])
+        with contextlib.suppress(OSError):  # a full disk: nothing can be started either
+            self._records.bar(key, self._boot_id)
+
+    def _stop(self, replica: Replica, grace_ms: int, reason: str) -> None:
         loop = asyncio.get_running_loop()
-        living.kill_timer = loop.call_later(grace_ms / 1000, processes.kill_session, living.pid)
+        kill_at_s = loop.time() + grace_ms / 1000
+        if replica.kill_at_s and replica.kill_at_s <= kill_at_s:
+            return
+        is_first = not replica.kill_at_s
+        replica.kill_at_s = kill_at_s
+        if replica.kill_timer is not None:
+            replica.kill_timer.cancel()
+        if is_first:
+            self._notify(replica, reason)
+        if grace_ms <= 0:
+            self._kill(replica)
+            return
+        replica.kill_timer = loop.call_at(kill_at_s, self._kill, replica)
+        if is_first and replica.is_child:
+            processes.signal_group(replica.pid, signal.SIGTERM)
+        elif is_first:
+            self._hunter.ask(stop_path(self._root, *replica.key))
 
-    # -------------------------------------------------------------------------------------------------- adoption
+    def _notify(self, replica: Replica, reason: str) -> None:
+        """A courtesy: a full disk must not keep a replica alive."""
+        path = stop_path(self._root, *replica.key)
+        with contextlib.suppress(OSError):
+            with open(f"{path}.new", "w", encoding="utf-8") as file:
+                file.write(reason)
+            os.replace(f"{path}.new", path)
 
-    async def list(self) -> list[Found]:
-        for name in sorted(os.listdir(self._live_dir)):
-            key = _key_of(name)
-            if key is not None and key not in self._living:
-                self._find(key)
-        return sorted(Found(attempt, rank, str(living.pid)) for (attempt, rank), living in self._living.items())
-
-    def _find(self, key: Key) -> None:
-        """Follow a replica that some daemon started, or report how it ended. One that never was is reported gone."""
-        pid = self._pid(key)
-        if not self._is_locked(key):
-            self._tell(self._exit_report(key) if pid else ReplicaExited(*key, message="it was never started"))
-        elif pid and str(self._folder(key)) in processes.command_line(pid):
-            self._follow(key, pid)
-            self._tell(ReplicaStarted(*key))
-        elif pid:  # the shim was killed, its command lives on: end that too
-            self._living[key] = Living(pid, lambda: None)
-            self._shim_ended_again(key)
-        else:
-            self._retry_find(key)  # its shim is just starting
-
-    def _retry_find(self, key: Key) -> None:
-        asyncio.get_running_loop().call_later(LINGER_S, self._find_again, key)
-
-    def _find_again(self, key: Key) -> None:
-        if key not in self._living:
-            self._find(key)
-
-    def _is_locked(self, key: Key) -> bool:
-        try:
-            lock = os.open(self._entry(key), os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            return not processes.try_lock(lock)
-        finally:
-            os.close(lock)
-
-    def _pid(self, key: Key) -> int:
-        try:
-            return int((self._folder(key) / "pid").read_text())
-        except (OSError, ValueError):
-            return 0
-
-    def _folder(self, key: Key) -> Path:
-        return self.root / key[0].path() / str(key[1])
-
-    def _entry(self, key: Key) -> Path:
-        attempt, rank = key
-        return self._live_dir / f"{attempt.workflow}.{attempt.task}.{attempt.item}.{attempt.attempt}.{rank}"
+    def _kill(self, replica: Replica) -> None:
+        if replica.is_child and not replica.is_over:
+            processes.signal_group(replica.pid, signal.SIGKILL)  # its exit then has the rest looked for
+        elif not replica.is_over:
+            self._end_rest(replica)
 
     # ----------------------------------------------------------------------------------------------------- ports
 
     def _tell(self, report: AnyReport) -> None:
         self._reports.append(report)
-        self._some.set()
+        self._reports_woken.set()
 
     async def watch(self) -> AsyncIterator[Reports]:
         while True:
-            await self._some.wait()
-            self._some.clear()
+            await self._reports_woken.wait()
+            self._reports_woken.clear()
             reports, self._reports = self._reports, []
-            yield reports
+            if reports:
+                yield reports
 
     async def inventory(self) -> tuple[Node, ...]:
         if self._pretend:
             return self._pretend
-        return (await anyio.to_thread.run_sync(this_machine, self.root, self._slot_count),)
+        return (await anyio.to_thread.run_sync(this_machine, Path(self._root), self._slot_count),)
 
     async def forget(self, attempts: Sequence[AttemptId]) -> None:
-        for attempt in attempts:
-            folder = self.root / attempt.path()
-            ranks = [name for name in _names(folder) if name.isdecimal()]
-            for rank in ranks:
-                self._entry((attempt, int(rank))).unlink(missing_ok=True)
+        """Ranks of them that live go on being followed: their exits are reported."""
+        for number, attempt in enumerate(attempts):
+            for rank in self._ended.pop(attempt, ()):
+                with contextlib.suppress(OSError):  # a full disk, or removed with its workflow: listed once more
+                    self._records.settle((attempt, rank))
+            if number % TURN_COUNT == TURN_COUNT - 1:
+                await anyio.lowlevel.checkpoint()
 
     async def close(self) -> None:
-        """Stop following; tasks go on, also those in their grace (the next daemon stops them again)."""
-        for living in self._living.values():
-            living.unwatch()
-            if living.kill_timer is not None:
-                living.kill_timer.cancel()
-        self._living.clear()
-        self._keeper.close()
+        """Stop following. Tasks go on, also those in their grace: the next reign stops them again."""
+        for replica in self._replicas.values():
+            replica.close()
+        self._replicas.clear()
+        await self._hunter.close()
+        await self._keeper.close()
 
 
-def _names(folder: Path) -> Sequence[str]:
-    try:
-        return os.listdir(folder)
-    except FileNotFoundError:
-        return ()
+def _launch_fault(error: OSError) -> tuple[Literal["error", "launch"], str]:
+    """(kind, message) of a replica that could not be started."""
+    if error.errno == errno.E2BIG:
+        return "error", "its arguments and environment together are larger than this system takes"
+    hint = {
+        errno.EMFILE: ": the daemon has too many open files (raise its limit, `ulimit -n`)",
+        errno.ENFILE: ": this machine has too many open files",
+        errno.EAGAIN: ": too many processes (`ulimit -u`)",
+        errno.ENOSPC: ": the disk of the state directory is full",
+    }.get(error.errno or 0, "")
+    return "launch", f"this machine could not start it: {error.strerror}{hint}"
 
 
-def _key_of(name: str) -> Key | None:
-    """The replica an entry names; None for a file that is not ours."""
-    parts = name.split(".")
-    if len(parts) != 5 or not all(part.isdecimal() for part in (parts[0], *parts[2:])):
-        return None
-    return AttemptId(int(parts[0]), parts[1], int(parts[2]), int(parts[3])), int(parts[4])
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

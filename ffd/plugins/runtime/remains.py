@@ -1,0 +1,126 @@
+"""What a replica left when it ended: outputs, the last lines of its log, and words for its exit. Called by `local`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+from typing import Any
+
+import msgspec
+
+from ffd.core.reports import ReplicaExited
+from ffd.plugins.runtime.records import Facts, Key
+from ffd.plugins.runtime.shim import UNNOTED
+
+TAIL_LINES_COUNT = 20
+
+
+class Exit(msgspec.Struct, frozen=True):
+    """Exactly one of `code` >= 0 or `signal` > 0, or neither. `kind` as in ReplicaExited."""
+
+    code: int = -1
+    signal: int = 0
+    kind: str = ""
+    message: str = ""
+
+
+def exit_of(facts: Facts, status: int | None, boot_id: str) -> Exit:
+    """How a replica ended. `status`: what the shim itself ended with, when it was our child (-n = signal n).
+
+    A shell tells signal n as 128+n, so a command that exits with 128+n by itself is told as killed by n."""
+    code = facts.exit_code if facts.exit_code >= 0 else status if status is not None else -1
+    if facts.pid == 0 and status == UNNOTED:
+        return Exit(code, kind="launch", message="its record could not be written, so it was not started")
+    if code > 128 and code - 128 in signal.valid_signals():
+        return Exit(signal=code - 128)
+    if code >= 0:
+        return Exit(code)
+    if facts.boot_id and facts.boot_id != boot_id:
+        return Exit(kind="node-lost", message="the machine restarted while it ran")
+    if facts.is_barred:
+        return Exit(message="it was stopped before it started")
+    if status is not None:
+        return Exit(signal=-status)
+    return Exit(signal=signal.SIGKILL, message="its processes were killed, and nobody saw how its command ended")
+
+
+def exit_report(
+    key: Key, found: Exit, outputs_path: str, log_path: str, output_bytes: int, tail_bytes: int, at_ms: int
+) -> ReplicaExited:
+    """The report of an exit, with outputs, and with the end of the log where something went wrong."""
+    outputs, fault = read_outputs(outputs_path, output_bytes)
+    is_well = found.code == 0 and not fault
+    return ReplicaExited(
+        *key, found.code, found.signal, found.kind, found.message, outputs, fault,
+        "" if is_well else read_tail(log_path, tail_bytes), at_ms,
+    )  # fmt: skip
+
+
+def read_tail(path: str, limit_bytes: int) -> str:
+    """The last lines of a log: at most TAIL_LINES_COUNT and `limit_bytes`; what is not UTF-8 is replaced."""
+    try:
+        data = _read(path, limit_bytes, is_tail=True)
+    except OSError:
+        return ""
+    lines = data.rstrip(b"\n").split(b"\n")[-TAIL_LINES_COUNT:]
+    return b"\n".join(lines).decode(errors="replace")
+
+
+def read_outputs(path: str, limit_bytes: int) -> tuple[tuple[tuple[str, Any], ...], str]:
+    """((name, value) pairs in file order, fault in words): `name=value` lines whose values are raw text, or one JSON
+    object that is the whole file. No file, no outputs."""
+    try:
+        data = _read(path, limit_bytes + 1)
+    except FileNotFoundError:
+        return (), ""
+    except OSError as error:
+        return (), f"$FFD_OUTPUT cannot be read: {error.strerror}"
+    if len(data) > limit_bytes:
+        return (), f"$FFD_OUTPUT has more than {limit_bytes} bytes (limits.output_bytes)"
+    if data.lstrip().startswith(b"{"):
+        return _read_object(data)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return (), "$FFD_OUTPUT is not UTF-8"
+    return _read_lines(text)
+
+
+def _read(path: str, most_bytes: int, *, is_tail: bool = False) -> bytes:
+    """The first, or last, bytes of a file. The task may have put anything there: a pipe must not make us wait."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        about = os.fstat(fd)
+        if not stat.S_ISREG(about.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        if is_tail:
+            os.lseek(fd, max(0, about.st_size - most_bytes), os.SEEK_SET)
+        parts: list[bytes] = []
+        while most_bytes > 0 and (part := os.read(fd, most_bytes)):
+            parts.append(part)
+            most_bytes -= len(part)
+        return b"".join(parts)
+    finally:
+        os.close(fd)
+
+
+def _read_object(data: bytes) -> tuple[tuple[tuple[str, Any], ...], str]:
+    try:
+        values = msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError) as error:
+        return (), f"$FFD_OUTPUT begins with {{ but is no JSON object: {error}"
+    return tuple(values.items()), ""
+
+
+def _read_lines(text: str) -> tuple[tuple[tuple[str, Any], ...], str]:
+    pairs: list[tuple[str, Any]] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        line = line.removesuffix("\r")
+        name, equals, value = line.partition("=")
+        if equals and name.strip():
+            pairs.append((name.strip(), value))
+        elif line.strip():
+            return (), f"line {number} of $FFD_OUTPUT is not name=value"
+    return tuple(pairs), ""
