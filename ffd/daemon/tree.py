@@ -49,12 +49,14 @@ MakeApi = Callable[[Engine, Callable[[], None]], Api]
 
 class Daemon:
     """One daemon, run once. `make_api(engine, stop)`; None = it serves nobody but this process (`engine`).
-    `settled` is set when it leads or stands by for the first time, or will do neither; `stopping` when it is to end."""
+    Events: `settled` when it leads or stands by for the first time, or will do neither; `entered` when it leads for
+    the first time; `stopping` when it is to end."""
 
     def __init__(self, parts: Parts, make_api: MakeApi | None = None) -> None:
         self.metrics = Metrics()
         self.engine = DaemonEngine(parts, self.metrics)
         self.settled = asyncio.Event()
+        self.entered = asyncio.Event()
         self.failure: Exception | None = None
         self.addresses: list[str] = []
         self._parts = parts
@@ -101,6 +103,7 @@ class Daemon:
 
     def _enters(self, reign: Reign) -> None:
         self.engine.reign, self.engine.leader = reign, None
+        self.entered.set()
         self.settled.set()
 
     def _leaves(self) -> None:

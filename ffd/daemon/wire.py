@@ -93,19 +93,23 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         parts, tokens = await _open(settings, stack)
         daemon = Daemon(parts, lambda engine, stop: _api(settings, engine, tokens, stop))
         failure: list[Exception] = []
-        async with anyio.create_task_group() as group:
+        scope = anyio.CancelScope()
 
-            def failed(name: str, error: Exception) -> None:
-                failure.append(error)
-                group.cancel_scope.cancel()  # whoever runs in the block cannot go on either
+        def failed(name: str, error: Exception) -> None:
+            failure.append(error)
+            daemon.settled.set()
+            scope.cancel()  # who runs in the block cannot go on either
 
-            group.start_soon(root, "daemon", daemon.run, failed)
-            await daemon.settled.wait()
-            await anyio.lowlevel.checkpoint()  # a start that failed ends here
-            try:
+        life = asyncio.create_task(root("daemon", daemon.run, failed), name="ffd daemon")
+        try:
+            with scope:
+                await daemon.settled.wait()
+                await anyio.lowlevel.checkpoint()  # a start that failed ends here
                 yield Running(daemon, daemon.engine, *_addresses(settings, daemon))
-            finally:
-                daemon.stop()
+        finally:
+            daemon.stop()
+            with anyio.CancelScope(shield=True):
+                await life
         if failure:
             raise failure[0]
 
@@ -155,18 +159,15 @@ async def _entered(stack: AsyncExitStack, plugin: Any) -> Any:
 
 
 def _offered(settings: Settings) -> dict[str, Any]:
-    """What a plugin's constructor may ask for, by name."""
-    daemon, limits = settings.daemon, settings.limits
+    """What a plugin's constructor may ask for, by name: these, and every setting of [local] and [limits]."""
+    daemon = settings.daemon
     return {
+        **msgspec.structs.asdict(settings.limits),
+        **msgspec.structs.asdict(settings.local),
         "state_dir": Path(daemon.state_dir or _default_state_dir()).absolute(),
         "accept_loss": daemon.accept_loss,
         "pretend": daemon.pretend,
-        "slot_count": settings.local.slot_count,
-        "grace_ms": settings.local.grace_ms,
-        "log_bytes": limits.log_bytes,
-        "tail_bytes": limits.tail_bytes,
-        "output_bytes": limits.output_bytes,
-        "limits": limits,
+        "limits": settings.limits,
     }
 
 

@@ -117,7 +117,7 @@ async def test_a_fenced_commit_has_no_effects_and_the_daemon_loads_again() -> No
         store.before_commit = raising(Fenced("a higher epoch exists"))
         with pytest.raises(Unavailable):
             await submit(daemon)
-        assert world.cluster.started_count == 0
+        assert world.started_count == 0
         store.before_commit = None
         await anyio.sleep(2 * TTL_MS / 1000)  # nobody released the lease: it has to run out
         assert reign_of(daemon).epoch > first.epoch
@@ -185,7 +185,7 @@ async def test_a_standby_names_the_leader_and_takes_over_when_it_stops() -> None
             await anyio.sleep(1)  # released: no need to wait for the lease to run out
             assert (await second.engine.status()).role == "leader"
             assert await ended(second, answer.workflow) == "succeeded"
-    assert world.cluster.started_count == 1
+    assert world.started_count == 1
 
 
 @run
@@ -198,6 +198,14 @@ async def test_a_paused_leader_starts_nothing_after_its_lease_ran_out() -> None:
         paused = Daemon(parts)
         group.start_soon(paused.run)
         await paused.settled.wait()
+        calls: list[str] = []
+        runtime = reign_of(paused)._runtime
+        assert runtime is not None
+
+        async def launch(order: object, credentials: object) -> None:
+            calls.append("launch")
+
+        runtime.launch = launch  # type: ignore[method-assign]
         reached, gate = anyio.Event(), anyio.Event()
 
         async def pause() -> None:
@@ -215,14 +223,6 @@ async def test_a_paused_leader_starts_nothing_after_its_lease_ran_out() -> None:
             await anyio.sleep(2 * TTL_MS / 1000)
             assert (await other.engine.status()).role == "leader"
             await pages(other.engine.watch(answer.workflow, "0.0"), "AttemptRunning")
-            calls: list[str] = []
-            runtime = reign_of(paused)._runtime
-            assert runtime is not None
-
-            async def launch(order: object, env: object) -> None:
-                calls.append("launch")
-
-            runtime.launch = launch  # type: ignore[method-assign]
             gate.set()
             await anyio.sleep(2 * TTL_MS / 1000)
             assert calls == []
@@ -261,7 +261,7 @@ async def test_a_crash_at_any_site_loses_nothing_that_was_acknowledged() -> None
             again = await _until_led(second, world)
             assert again.duplicate or not acknowledged, site
             assert await ended(second, again.workflow) == "succeeded", site
-        assert world.cluster.started_count == 2, site
+        assert world.started_count == 2, site
         assert await check(MemoryStore(world.database)) == [], site
 
 
@@ -302,7 +302,7 @@ async def test_an_input_that_hits_a_bug_is_dropped_and_stops_nobody_else() -> No
         finally:
             core_step.HANDLE[type(bomb)] = handle
         assert "ffd_poisoned_inputs_total 1.0" in daemon.engine.metrics()
-    assert world.cluster.started_count == 5
+    assert world.started_count == 5
     assert await check(MemoryStore(world.database)) == []
 
 

@@ -71,7 +71,7 @@ async def test_a_cancelled_workflow_starts_nothing_more() -> None:
         done = await daemon.engine.ask(Cancel(workflow=answer.workflow, by="kim"))
         assert isinstance(done, Done)
         assert await ended(daemon, answer.workflow) == "cancelled"
-        assert world.cluster.started_count == 1
+        assert world.started_count == 1
         with pytest.raises(Refusal) as caught:
             await daemon.engine.ask(Cancel(workflow=answer.workflow))
         assert caught.value.code == "conflict"
@@ -120,7 +120,7 @@ async def test_a_stopped_daemon_leaves_tasks_running_and_the_next_adopts_them() 
     async with world.daemon(owner="two") as daemon:
         assert reign_of(daemon).epoch == 2
         assert await ended(daemon, answer.workflow) == "succeeded"
-    assert world.cluster.started_count == 3
+    assert world.started_count == 3
     assert await check(MemoryStore(world.database)) == []
 
 

@@ -14,6 +14,7 @@ import structlog
 
 from ffd.api.engine import WatchPage
 from ffd.core.commands import Accepted, Submit
+from ffd.core.effects import Launch
 from ffd.core.model import AttemptId, Node
 from ffd.core.spec import Need, Spec, Task
 from ffd.daemon.clock import Alarm
@@ -108,8 +109,13 @@ class World:
         self.clock = SimClock()
         self.database = MemoryDatabase()
         self.cluster = VirtualCluster((Node("n0", cpu_millis=64_000, slot_count=node_slots),))
+        self.cluster.on_start = self._on_start
+        self.started_count = 0  # replicas ever started
         self.logs = QuietLogs()
         self.log = structlog.testing.CapturingLogger()
+
+    def _on_start(self, order: Launch, rank: int) -> None:
+        self.started_count += 1
 
     def parts(self, store: Store | None = None, limits: Limits | None = None, owner: str = "one") -> Parts:
         return Parts(
