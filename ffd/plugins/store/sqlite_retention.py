@@ -55,11 +55,11 @@ def remove_slice(writer: Writer) -> bool:
                 return budget < SLICE_ROW_COUNT
             workflow, spec = leaving
             for statement in schema.REMOVE_ROWS:
-                budget -= db.execute(statement, (workflow, max(0, budget))).rowcount
-            budget -= 1
-            if budget > 0:
+                budget -= db.execute(statement, (workflow, budget)).rowcount
+            if budget > 0:  # so none of its rows is left
                 db.execute(schema.GONE, (workflow,))
                 _remove_spec(db, spec)
+                budget -= 1
     return True
 
 

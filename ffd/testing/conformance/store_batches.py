@@ -36,13 +36,14 @@ def batch(epoch: int, number: int, *parts: Part) -> Batch:
     return Batch(epoch, number, AT_MS + number * 1000, events, rows, tuple(listings.values()))
 
 
-def document(digest: str) -> Spec:
-    return Spec(f"name-of-{digest}", (Task("train", "run", script="true ${FFD_EXPR_1}", bindings={"FFD_EXPR_1": "1"}),))
+def document(digest: str, size_bytes: int = 0) -> Spec:
+    train = Task("train", "run", script="true ${FFD_EXPR_1}", bindings={"FFD_EXPR_1": "1"})
+    return Spec(f"name-of-{digest}", (train,), description="x" * size_bytes)
 
 
-def added(digest: str) -> Part:
+def added(digest: str, size_bytes: int = 0) -> Part:
     """A document enters."""
-    spec = document(digest)
+    spec = document(digest, size_bytes)
     return Part([ev.SpecAdded(digest, spec)], Rows(specs={digest: _encode(spec)}))
 
 
