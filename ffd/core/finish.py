@@ -73,7 +73,7 @@ def attempt_ended(work: Work, event: ev.AttemptEnded) -> None:
     assert found is not None
     live, _, item = found
     spec = live.dag.tasks[attempt.task]
-    if live.row.verdict and not live.is_finally(attempt.task):
+    if live.is_doomed(attempt.task):
         work.emit(ev.ItemEnded(attempt, "failed", cause))
     elif _will_retry(spec.retry, item, cause, work.state.limits.infrastructure_retries_count):
         infra = cause.kind in INFRASTRUCTURE_CAUSES
@@ -153,10 +153,9 @@ def task_ended(work: Work, event: ev.TaskEnded) -> None:
 def _judge(work: Work, live: LiveWorkflow, name: str, needs: tuple[Need, ...]) -> None:
     """A waiting task: open it when every need is met, skip it when one can no longer be (semantics rule 1). Only
     `needs` are looked at for the latter: those that may have been settled since it was judged last."""
-    is_finally = live.is_finally(name)
-    if (live.row.verdict and not is_finally) or (is_finally and not live.row.finalizing):
+    if live.tasks[name].row.state != "waiting" or live.is_doomed(name):
         return
-    if live.tasks[name].row.state != "waiting":
+    if live.is_finally(name) and not live.row.finalizing:
         return
     for need in needs:
         state = live.tasks[need.task].row.state
@@ -171,11 +170,10 @@ def _judge(work: Work, live: LiveWorkflow, name: str, needs: tuple[Need, ...]) -
 def doom(work: Work, event: ev.WorkflowDoomed) -> None:
     """Nothing of the main DAG starts any more, and what runs is stopped; with `skip_finally` finally tasks likewise."""
     live = work.state.workflows[event.workflow]
-    names = live.dag.names if event.skip_finally else live.dag.main_names
     kind: CauseKind = "cancelled" if event.verdict == "cancelled" else "fail-fast"
     first = f"{event.cause.task} failed: " if event.cause.task else ""
     cause = Cause(kind, first + event.cause.message, task=event.cause.task)
-    for name in names:
+    for name in filter(live.is_doomed, live.dag.names):
         task = live.tasks[name]
         if task.row.state == "waiting":
             work.emit(ev.TaskEnded(event.workflow, name, "cancelled", cause))
@@ -214,12 +212,7 @@ def finalize(work: Work, event: ev.WorkflowFinalizing) -> None:
     """The main DAG is settled: the finally tasks may open; without any, the workflow ends."""
     live = work.state.workflows[event.workflow]
     for name in live.dag.finally_names:
-        if live.tasks[name].row.state != "waiting":
-            continue
-        if live.row.skip_finally:
-            work.emit(ev.TaskEnded(event.workflow, name, "cancelled", live.row.cause))
-        else:
-            _judge(work, live, name, live.dag.tasks[name].needs)
+        _judge(work, live, name, live.dag.tasks[name].needs)
     _end_if_settled(work, live)
 
 

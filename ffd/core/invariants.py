@@ -114,7 +114,7 @@ def _open_task(live: LiveWorkflow, name: str, task: LiveTask, who: str) -> Itera
         yield f"S21 {who} is open and {task.unmet} of its needs are not met"
     if (task.row.cause is None) != (not states["failed"]):
         yield f"S10 {who} has {states['failed']} failed items and the cause {task.row.cause}"
-    if live.row.verdict and (not live.is_finally(name) or live.row.skip_finally):
+    if live.is_doomed(name):
         loose = [state for state in states if state not in TERMINAL and state != "stopping"]
         if loose:
             yield f"S16 {live.row.handle} will be {live.row.verdict} and {who} has items {loose}"
@@ -123,10 +123,9 @@ def _open_task(live: LiveWorkflow, name: str, task: LiveTask, who: str) -> Itera
 def _waiting_task(live: LiveWorkflow, name: str, task: LiveTask, who: str) -> Iterator[str]:
     if task.items:
         yield f"S21 {who} is waiting and has {len(task.items)} items"
-    is_finally = live.is_finally(name)
-    if live.row.verdict and (not is_finally or live.row.skip_finally):
+    if live.is_doomed(name):
         yield f"S16 {live.row.handle} will be {live.row.verdict} and {who} is waiting"
-    elif not is_finally or live.row.finalizing:
+    elif not live.is_finally(name) or live.row.finalizing:
         settled = [need for need in live.dag.tasks[name].needs if live.tasks[need.task].row.state in TERMINAL]
         if not task.unmet or not all(is_met(need, live.tasks[need.task].row.state) for need in settled):
             yield f"L2 {who} is waiting and all it waits for is decided"

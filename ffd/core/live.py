@@ -60,6 +60,10 @@ class LiveWorkflow:
     def is_finally(self, task: str) -> bool:
         return self.dag.order[task] >= len(self.dag.main_names)
 
+    def is_doomed(self, task: str) -> bool:
+        """Will nothing of this task start any more? After the verdict, finally tasks still run, unless `skip_finally`."""
+        return bool(self.row.verdict) and (self.row.skip_finally or not self.is_finally(task))
+
     # ---------------------------------------------------------------------------------------------- max_parallel
 
     def is_bounded(self, name: str) -> bool:

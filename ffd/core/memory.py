@@ -83,7 +83,7 @@ class Memory:
         items = live.tasks[name].items
         if entry[3] >= len(items) or items[entry[3]].state != "ready":
             return False
-        return not live.row.verdict or live.is_finally(name)
+        return not live.is_doomed(name)
 
     def wants_cycle(self) -> bool:
         """Is there anything ready that the scheduler has not seen against the space there is now?"""

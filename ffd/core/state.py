@@ -79,7 +79,7 @@ class State(Memory):
         live.row.verdict = e.verdict
         live.row.skip_finally = e.skip_finally
         live.row.cause = e.cause
-        live.drop_backlogs(live.dag.names if e.skip_finally else live.dag.main_names)
+        live.drop_backlogs(filter(live.is_doomed, live.dag.names))
         if live.row.state != was:
             self._requeue(live)  # its finally tasks go on
 

@@ -25,8 +25,11 @@ Needs = str | Iterable[str] | Mapping[str, NeedOutcome]
 def task(name: str, needs: Needs = (), *, replicas: int = 1, retries: int = 0, **fields: Any) -> Task:
     """A task that runs a script. `needs`: "a b", ["a", "b"] or {"a": "failed"}. `replicas`, `retries`: short forms of
     `gang` and `retry`; `fields` are those of `spec.Task`."""
-    words = needs.split() if isinstance(needs, str) else needs
-    edges: Mapping[str, NeedOutcome] = words if isinstance(words, Mapping) else {word: "success" for word in words}
+    edges: Mapping[str, NeedOutcome]
+    if isinstance(needs, Mapping):
+        edges = needs
+    else:
+        edges = dict.fromkeys(needs.split() if isinstance(needs, str) else needs, "success")
     fields.setdefault("script", f"echo {name}")
     fields.setdefault("gang", Gang(replicas=replicas))
     fields.setdefault("retry", Retry(max_count=retries))

@@ -7,7 +7,10 @@ begins with the name of its invariant. Never here: what must hold of one state (
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from msgspec.structs import replace
 
 from ffd.core import events as ev
 from ffd.core.decision import Decision
@@ -219,7 +222,7 @@ class Ledger:
         tries[0] += 1
         retries = self._tasks(a.workflow)[a.task].retry.max_count
         if tries[0] > 1 + min(tries[1], retries) + tries[2]:
-            yield f"S26 {a.label()} is try {tries[0]} of its round, it failed {tries[1]} times, machines {tries[2]} times"
+            yield f"S26 {a.label()} is try {tries[0]} of its round, failed {tries[1]} times, machines {tries[2]}"
         if tries[2] > self.limits.infrastructure_retries_count:
             yield f"S26 {a.label()} was lost to infrastructure {tries[2]} times"
 
@@ -233,16 +236,16 @@ class Ledger:
             tries[2 if is_infra else 1] += 1
 
     def _orders(self, decision: Decision) -> Iterator[str]:
-        """S4: an attempt is launched once; said again it says the same."""
+        """S4: an attempt is launched once; said again it says the same, but for a checkpoint that it saved since."""
         for effect in decision.effects:
             if isinstance(effect, Launch) and not effect.report_only:
-                before = self._launched.setdefault(effect.attempt, effect)
-                if before != effect:
+                order = replace(effect, restored=None)
+                if self._launched.setdefault(effect.attempt, order) != order:
                     yield f"S4 {effect.attempt.label()} was launched with two different orders"
 
 
 _STATE_OF_NEED = {"success": "succeeded", "failed": "failed"}
-_CHECKS = {
+_CHECKS: dict[type, Callable[[Ledger, Any], Iterator[str]]] = {
     ev.SpecAdded: Ledger._spec_added,
     ev.WorkflowAccepted: Ledger._accepted,
     ev.WorkflowDoomed: Ledger._doomed,
