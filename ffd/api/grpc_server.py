@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 Stream = grpclib.server.Stream[Any, Any]
 Handler = Callable[[Any, Stream], Coroutine[Any, Any, None]]
 Send = Callable[[Any], Awaitable[None]]
+CLOSE_WAIT_S = 1.0
 _PREFIX = struct.Struct(">?I")  # compressed, size
 
 
@@ -198,5 +199,6 @@ class GrpcServer(grpclib.server.Server):
         self.close()
         for connection in tuple(self._connections):
             connection.close()
-        await self.wait_closed()
+        with anyio.move_on_after(CLOSE_WAIT_S):  # a client in the middle of a TLS handshake may never end it
+            await self.wait_closed()
         self.bound.close()

@@ -139,13 +139,15 @@ class _Reading:
     def __init__(self, attempt: AttemptId, ranks: tuple[int, ...], before: _Reading | None) -> None:
         self.attempt = attempt
         self.before = before  # the item's previous attempt: given first
-        self.ended = False  # proven gone: what is there now is all there will be
+        self.ended = False  # what is there now is all that is to be given
+        self.gone = False  # and all there will ever be: nothing of it lives
         self.given = anyio.Event()
         self.ranks_left = len(ranks)
         self.waits: set[anyio.CancelScope] = set()
 
-    def end(self) -> None:
+    def end(self, *, gone: bool) -> None:
         self.ended = True
+        self.gone = self.gone or gone
         for scope in self.waits:
             scope.cancel()
 
@@ -198,7 +200,7 @@ class _Follower:
             if not has_ended:
                 token = await self._read_story(group, token)
         for reading in self._readings.values():
-            reading.end()
+            reading.end(gone=False)
 
     async def _learn_tasks(self) -> None:
         after, size = "", self._limits.page_count
@@ -236,7 +238,7 @@ class _Follower:
                 continue
             reading = self._readings.get(attempt) or self._begin(group, attempt)
             if event.kind == "AttemptEnded":
-                reading.end()
+                reading.end(gone=True)
 
     def _begin(self, group: TaskGroup, attempt: AttemptId) -> _Reading:
         ranks = tuple(range(self._tasks[attempt.task].replicas))
@@ -267,7 +269,8 @@ class _Follower:
             await self._read_whole(reading, rank)
             reading.ranks_left -= 1
             if reading.ranks_left == 0:
-                await self._send.send(reading.attempt)
+                if reading.gone:
+                    await self._send.send(reading.attempt)
                 self._finish(reading)
         self._readers_count -= 1
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import anyio
+
 from ffd.api.authz import Gate, TokenMinter
 from ffd.api.engine import Engine
 from ffd.api.grpc_cluster import Cluster, Health, Logs
@@ -82,8 +84,10 @@ class ApiServer:
         return [str(server.bound.address) for server in self._servers]
 
     async def aclose(self, grace_ms: int = 5_000) -> None:
-        """Streams end with UNAVAILABLE at once, calls get the grace; then all connections are closed. Idempotent."""
-        await self._serving.traffic.stop(grace_ms)
-        servers, self._servers = self._servers, []
-        for server in servers:
-            await server.aclose()
+        """Streams end with UNAVAILABLE at once, calls get the grace; then all connections are closed. Idempotent; done
+        to its end also when the caller is cancelled."""
+        with anyio.CancelScope(shield=True):
+            await self._serving.traffic.stop(grace_ms)
+            servers, self._servers = self._servers, []
+            for server in servers:
+                await server.aclose()

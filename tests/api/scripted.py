@@ -90,7 +90,8 @@ class ScriptedEngine:
         self.told: list[Any] = []
         self.superseded: set[AttemptId] = set()
         self.fail: FfdError | None = None
-        self.hold: anyio.Event | None = None  # `ask` waits for it
+        self.hold: anyio.Event | None = None  # `ask` waits for it,
+        self.holding = anyio.Event()  # and says so
         self.watchers_count = 0
         self.watching = anyio.Event()
         self._keys: dict[tuple[str, str, str], tuple[str, Answer]] = {}
@@ -136,6 +137,7 @@ class ScriptedEngine:
     async def ask(self, command: AnyCommand) -> Answer:
         self._check()
         if self.hold is not None:
+            self.holding.set()
             await self.hold.wait()
         scope = (command.project, type(command).__name__, command.key)
         known = self._keys.get(scope) if command.key else None

@@ -200,6 +200,13 @@ def test_size_limits_are_named() -> None:
     assert "source_bytes" in fault('{"a": "' + "a" * 101, "a.json", source_bytes=100)
 
 
+@pytest.mark.parametrize("filename", ["a.json", "a.yaml"])
+def test_the_number_of_tasks_is_bounded_in_both_formats(filename: str) -> None:
+    text = '{"tasks": {"a": {"run": "x"}, "b": {"run": "x"}, "c": {"run": "x"}}}'
+    assert compile_source(text.encode(), filename, limits=DocumentLimits(tasks_count=3)).spec is not None
+    assert "tasks_count" in fault(text, filename, tasks_count=2)
+
+
 def test_long_lines_are_cut_around_the_caret() -> None:
     text = (
         '{"tasks": {'
