@@ -11,7 +11,7 @@ from ffd.core.expr import ExprError
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import Attempt, AttemptId, Cause, Item, Timer
 from ffd.core.reports import Recovered
-from ffd.core.spec import Task
+from ffd.core.spec import Retry, Task
 from ffd.core.values import Values
 from ffd.core.work import Work
 
@@ -183,7 +183,8 @@ def _say_timers_again(work: Work, live: LiveWorkflow) -> None:
         for number, item in enumerate(task.items):
             attempt = AttemptId(live.row.id, name, number, item.number)
             if item.state == "backoff":
-                work.effect(effects.SetTimer(Timer("backoff", attempt), item.retry_at_ms))
+                latest_at_ms = work.now_ms + longest_backoff_ms(live.dag.tasks[name].retry)
+                work.effect(effects.SetTimer(Timer("backoff", attempt), min(item.retry_at_ms, latest_at_ms)))
             elif item.state == "ready":
                 _queue_timers(work, attempt, live.dag.tasks[name], item.since_at_ms or task.row.opened_at_ms)
 
@@ -209,28 +210,38 @@ def _launch_again(work: Work, attempt: AttemptId, item: Item, task: Task) -> Non
         work.emit(ev.AttemptStopping(attempt, Cause("input", str(error)), work.stop_grace_ms(task)))
         return
     if task.timeouts.start_ms:
-        work.effect(effects.SetTimer(Timer("start", attempt), item.since_at_ms + task.timeouts.start_ms))
+        _set_timer(work, Timer("start", attempt), item.since_at_ms, task.timeouts.start_ms)
 
 
 def _workflow_timer(work: Work, live: LiveWorkflow) -> None:
     if live.dag.spec.timeout_ms:
         timer = Timer("workflow", AttemptId(live.row.id, "", -1, 0))
-        work.effect(effects.SetTimer(timer, live.row.started_at_ms + live.dag.spec.timeout_ms))
+        _set_timer(work, timer, live.row.started_at_ms, live.dag.spec.timeout_ms)
 
 
 def _run_timers(work: Work, attempt: AttemptId, task: Task, since_at_ms: int) -> None:
     if task.timeouts.run_ms:
-        work.effect(effects.SetTimer(Timer("run", attempt), since_at_ms + task.timeouts.run_ms))
+        _set_timer(work, Timer("run", attempt), since_at_ms, task.timeouts.run_ms)
     if task.timeouts.idle_ms:
-        work.effect(effects.SetTimer(Timer("idle", attempt), since_at_ms + task.timeouts.idle_ms))
+        _set_timer(work, Timer("idle", attempt), since_at_ms, task.timeouts.idle_ms)
 
 
 def _queue_timers(work: Work, attempt: AttemptId, task: Task, since_at_ms: int) -> None:
     """`attempt.attempt` is the number of the last attempt (0 = none): what the item is known by while it waits."""
     if task.timeouts.queue_ms:
-        work.effect(effects.SetTimer(Timer("queue", attempt), since_at_ms + task.timeouts.queue_ms))
+        _set_timer(work, Timer("queue", attempt), since_at_ms, task.timeouts.queue_ms)
     if task.gang.min_replicas:
-        work.effect(effects.SetTimer(Timer("wait", attempt), since_at_ms + task.gang.wait_ms))
+        _set_timer(work, Timer("wait", attempt), since_at_ms, task.gang.wait_ms)
+
+
+def _set_timer(work: Work, timer: Timer, since_at_ms: int, after_ms: int) -> None:
+    """A start that lies ahead of now was stored under a clock that has been set back since: count from now then."""
+    work.effect(effects.SetTimer(timer, min(since_at_ms, work.now_ms) + after_ms))
+
+
+def longest_backoff_ms(retry: Retry) -> int:
+    """No backoff lasts longer, whatever a stored instant says."""
+    return round(retry.max_backoff_ms * (1 + retry.jitter))
 
 
 def _waiting_as(attempt: AttemptId) -> AttemptId:

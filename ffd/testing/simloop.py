@@ -13,9 +13,13 @@ import asyncio
 import heapq
 import selectors
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from itertools import count
 from random import Random
 from typing import Any, TypeVar
+
+from anyio._backends._asyncio import CancelScope
 
 T = TypeVar("T")
 
@@ -85,13 +89,15 @@ class SimLoop(asyncio.SelectorEventLoop):
 
     def _advance(self, scheduled: list[asyncio.TimerHandle], is_parked: bool) -> None:
         """Nothing but parked retries is ready: let time move."""
+        before_s = self._virtual_s
         if scheduled:
             self._virtual_s = max(self._virtual_s, scheduled[0].when())
         elif is_parked:
             self._virtual_s += 0.001
         elif not self._stopping:  # type: ignore[attr-defined]
             raise Deadlock(f"nothing can happen any more at {self._virtual_s:.3f} s")
-        self._spins = 0
+        if self._virtual_s > before_s:
+            self._spins = 0
 
     def _shuffle(self, ready: deque[asyncio.Handle]) -> None:
         """Swap task wake-ups among the places that task wake-ups hold."""
@@ -112,7 +118,42 @@ def _is_cancel_retry(handle: asyncio.Handle) -> bool:
     return getattr(handle._callback, "__name__", "") == "_deliver_cancellation"  # type: ignore[attr-defined]
 
 
+class SimTask(asyncio.Task[Any]):
+    """A task that hashes by its number: anyio walks sets of tasks when it cancels; their order must not be chance."""
+
+    numbers = count()  # only their order matters
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._number = next(SimTask.numbers)
+        super().__init__(*args, **kwargs)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+@contextmanager
+def ordered_scopes() -> Iterator[None]:
+    """Gives anyio's cancel scopes an order for the same reason, for the length of one simulation."""
+    numbers: dict[int, tuple[int, Any]] = {}  # by id; holds on to the scope, so that no id is used twice
+
+    def number(scope: Any) -> int:
+        return numbers.setdefault(id(scope), (len(numbers), scope))[0]
+
+    before = CancelScope.__hash__
+    CancelScope.__hash__ = number  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        CancelScope.__hash__ = before  # type: ignore[method-assign]
+
+
 def simulate(main: Coroutine[Any, Any, T], seed: int = 0) -> T:
     """Run one simulation to its end and close its loop."""
-    with asyncio.Runner(loop_factory=lambda: SimLoop(seed)) as runner:
+
+    def make_loop() -> SimLoop:
+        loop = SimLoop(seed)
+        loop.set_task_factory(lambda loop, coro, **more: SimTask(coro, loop=loop, **more))
+        return loop
+
+    with ordered_scopes(), asyncio.Runner(loop_factory=make_loop) as runner:
         return runner.run(main)

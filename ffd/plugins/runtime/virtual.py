@@ -20,7 +20,7 @@ import msgspec
 
 from ffd.core.effects import Launch
 from ffd.core.model import AttemptId, Node
-from ffd.core.reports import AnyReport, ReplicaExited, ReplicaStarted
+from ffd.core.reports import AnyReport, LaunchFailed, ReplicaExited, ReplicaStarted
 from ffd.plugins.ports import Credentials, Found, Reports
 from ffd.plugins.pretend import parse_pretend
 
@@ -29,14 +29,18 @@ _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 class Behaviour(msgspec.Struct, frozen=True, gc=False):
-    """What one replica does: runs for `duration_ms`, then exits. `outputs` as if written to $FFD_OUTPUT."""
+    """What one replica does: runs for `duration_ms`, then exits. `outputs` as if written to $FFD_OUTPUT.
+    `ignores_term`: it lives until the grace is over. `launch_fault`: why it cannot be started, the user's fault."""
 
     duration_ms: float = 0
     exit_code: int = 0
     outputs: tuple[tuple[str, Any], ...] = ()
+    ignores_term: bool = False
+    launch_fault: str = ""
 
 
 NOOP = Behaviour()
+TERM, KILL = 15, 9
 Behave = Callable[[Launch, int], Behaviour]
 
 
@@ -49,6 +53,17 @@ def told_by_environment(order: Launch, rank: int) -> Behaviour:
     duration_ms = float(found[1]) * _UNIT_MS[found[2] or "s"] if found else 0
     code = env.get("FFD_VIRTUAL_EXIT", "0")
     return Behaviour(duration_ms, int(code) if code.isdecimal() else 1)
+
+
+class Running(msgspec.Struct, eq=False):
+    """A replica that lives. `end_timer`: when it ends by itself; `kill_timer`: when its grace is over, at `kill_at_ms`
+    (0 = nobody stops it)."""
+
+    node: str
+    behaviour: Behaviour
+    end_timer: Any
+    kill_timer: Any = None
+    kill_at_ms: float = 0
 
 
 class Clock(Protocol):
@@ -69,7 +84,7 @@ class LoopClock:
 
 
 class VirtualCluster:
-    """Nodes and what runs on them. Outlives the runtimes that look at it; `listener` is the one that is told now."""
+    """Nodes and what runs on them. Outlives the runtimes that look at it; each of them is told everything."""
 
     def __init__(
         self, nodes: tuple[Node, ...], behave: Behave = told_by_environment, clock: Clock | None = None
@@ -77,9 +92,11 @@ class VirtualCluster:
         self.nodes = {node.name: node for node in nodes}
         self.clock = clock or LoopClock()
         self.behave = behave
-        self.started_count = 0  # replicas ever started: S4 compares it with the story
-        self.listener: Callable[[AnyReport], None] | None = None
-        self._living: dict[tuple[AttemptId, int], tuple[str, Any]] = {}  # -> (node, timer of its end or None)
+        self.on_start: Callable[[Launch, int], None] | None = (
+            None  # told of each real start: the simulation counts them
+        )
+        self.listeners: list[Callable[[AnyReport], None]] = []
+        self._living: dict[tuple[AttemptId, int], Running] = {}
         self._ended: dict[AttemptId, dict[int, ReplicaExited]] = {}  # -> by rank
 
     def start(self, order: Launch, rank: int) -> None:
@@ -98,30 +115,56 @@ class VirtualCluster:
     def _run(self, order: Launch, rank: int) -> None:
         key, behaviour = (order.attempt, rank), self.behave(order, rank)
         node = order.places[rank].node
-        self.started_count += 1
+        if behaviour.launch_fault:
+            self._tell(LaunchFailed(order.attempt, rank, "error", behaviour.launch_fault, self.clock.now_ms()))
+            return
+        if self.on_start is not None:
+            self.on_start(order, rank)
         if node not in self.nodes:
             self._end(key, ReplicaExited(order.attempt, rank, kind="node-lost", message=f"{node} is gone"))
             return
-        now_ms = self.clock.now_ms()
-        self._tell(ReplicaStarted(order.attempt, rank, now_ms))
-        exited = ReplicaExited(order.attempt, rank, behaviour.exit_code, outputs=behaviour.outputs, at_ms=now_ms)
+        self._tell(ReplicaStarted(order.attempt, rank, self.clock.now_ms()))
         if behaviour.duration_ms <= 0:
-            self._end(key, exited)
+            self._end(key, self._own_exit(order.attempt, rank, behaviour))
             return
-        timer = self.clock.call_later(behaviour.duration_ms, lambda: self._end(key, exited))
-        self._living[key] = (node, timer)
+        timer = self.clock.call_later(behaviour.duration_ms, lambda: self.finish(order.attempt, rank))
+        self._living[key] = Running(node, behaviour, timer)
+
+    def _own_exit(self, attempt: AttemptId, rank: int, behaviour: Behaviour) -> ReplicaExited:
+        return ReplicaExited(attempt, rank, behaviour.exit_code, outputs=behaviour.outputs, at_ms=self.clock.now_ms())
+
+    def finish(self, attempt: AttemptId, rank: int) -> None:
+        """A living replica ends by itself, now."""
+        self._end((attempt, rank), self._own_exit(attempt, rank, self._living[attempt, rank].behaviour))
+
+    def stop(self, attempt: AttemptId, rank: int, grace_ms: int) -> None:
+        """TERM, and KILL when the grace is over; the shortest grace counts."""
+        running = self._living.get((attempt, rank))
+        if running is None or not running.behaviour.ignores_term or grace_ms <= 0:
+            self.kill(attempt, rank, TERM if grace_ms > 0 or running is None else KILL)
+            return
+        kill_at_ms = self.clock.now_ms() + grace_ms
+        if running.kill_at_ms and running.kill_at_ms <= kill_at_ms:
+            return
+        if running.kill_timer is not None:
+            running.kill_timer.cancel()
+        running.kill_at_ms = kill_at_ms
+        running.kill_timer = self.clock.call_later(grace_ms, lambda: self.kill(attempt, rank, KILL))
 
     def kill(self, attempt: AttemptId, rank: int, signal: int, kind: str = "", message: str = "") -> None:
         """End a replica now; one that is gone says again how it ended, one that never was says so."""
         key = (attempt, rank)
         if self._said_again(attempt, rank):
             return
-        if key in self._living:
-            self._living[key][1].cancel()
-        self._end(key, ReplicaExited(attempt, rank, signal=signal, kind=kind, message=message))
+        at_ms = self.clock.now_ms()
+        self._end(key, ReplicaExited(attempt, rank, signal=signal, kind=kind, message=message, at_ms=at_ms))
 
     def _end(self, key: tuple[AttemptId, int], exited: ReplicaExited) -> None:
-        self._living.pop(key, None)
+        running = self._living.pop(key, None)
+        if running is not None:
+            running.end_timer.cancel()
+            if running.kill_timer is not None:
+                running.kill_timer.cancel()
         self._ended.setdefault(key[0], {})[key[1]] = exited
         self._tell(exited)
 
@@ -133,18 +176,18 @@ class VirtualCluster:
         return exited is not None
 
     def _tell(self, report: AnyReport) -> None:
-        if self.listener is not None:
-            self.listener(report)
+        for listener in self.listeners:
+            listener(report)
 
     def lose_node(self, name: str) -> None:
         """The node vanishes with all it runs. Its replicas are reported lost; `inventory` no longer has it."""
         self.nodes.pop(name, None)
-        for (attempt, rank), (node, _) in list(self._living.items()):
-            if node == name:
+        for (attempt, rank), running in list(self._living.items()):
+            if running.node == name:
                 self.kill(attempt, rank, 0, "node-lost", f"{name} is gone")
 
     def living(self) -> list[Found]:
-        return sorted(Found(attempt, rank, node) for (attempt, rank), (node, _) in self._living.items())
+        return sorted(Found(attempt, rank, running.node) for (attempt, rank), running in self._living.items())
 
     def ended(self) -> list[ReplicaExited]:
         return [exited for ranks in self._ended.values() for exited in ranks.values()]
@@ -161,6 +204,7 @@ class VirtualRuntime:
     def __init__(self, cluster: VirtualCluster | None = None, pretend: str = "") -> None:
         nodes = parse_pretend(pretend) if pretend else (Node("virtual", cpu_millis=1_000_000, slot_count=1000),)
         self.cluster = cluster or VirtualCluster(nodes)
+        self.cluster.listeners.append(self._hear)
         self._reports: list[AnyReport] = []
         self._some = asyncio.Event()
 
@@ -169,18 +213,15 @@ class VirtualRuntime:
         self._some.set()
 
     async def launch(self, order: Launch, credentials: Credentials) -> None:
-        self.cluster.listener = self._hear
         for rank in range(len(order.places)):
             self.cluster.start(order, rank)
 
     async def stop(self, attempt: AttemptId, ranks: int, grace_ms: int, reason: str) -> None:
-        """A virtual task ends at the TERM: the grace is never needed."""
-        self.cluster.listener = self._hear
+        """A virtual task ends at the TERM, unless it is made to ignore it."""
         for rank in range(ranks):
-            self.cluster.kill(attempt, rank, 15)
+            self.cluster.stop(attempt, rank, grace_ms)
 
     async def list(self) -> list[Found]:
-        self.cluster.listener = self._hear
         for exited in self.cluster.ended():
             self._hear(exited)
         return self.cluster.living()
@@ -199,5 +240,5 @@ class VirtualRuntime:
         self.cluster.forget(attempts)
 
     async def close(self) -> None:
-        if self.cluster.listener == self._hear:
-            self.cluster.listener = None
+        if self._hear in self.cluster.listeners:
+            self.cluster.listeners.remove(self._hear)
