@@ -8,10 +8,9 @@ that a file in a checkout cannot send it elsewhere. Never here: settings of the 
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -133,10 +132,9 @@ def _context_values(user: UserFile, context: Value) -> dict[str, str]:
     if not context:
         return {}
     if context.text not in user.contexts:
-        near = difflib.get_close_matches(context.text, user.contexts, n=1)
         raise Refusal(
             f'no context "{context.text}" in {user_path()} ({context.origin})',
-            hint=f"did you mean {near[0]}?" if near else "ffd ctx ls shows what there is, ffd ctx set makes one",
+            hint=_near(context.text, user.contexts) or "ffd ctx ls shows what there is, ffd ctx set makes one",
         )
     return user.contexts[context.text]
 
@@ -206,7 +204,16 @@ def check_text(key: str, text: str) -> str:
     return text
 
 
+def _near(text: str, known: Iterable[str]) -> str:
+    import difflib  # only for those who mistyped
+
+    found = difflib.get_close_matches(text, known, n=1)
+    return f"did you mean {found[0]}?" if found else ""
+
+
 def _parse(path: Path) -> dict[str, Any]:
+    import tomllib  # only where there is a file
+
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -218,8 +225,7 @@ def _parse(path: Path) -> dict[str, Any]:
 def _checked(values: dict[str, Any], known: tuple[str, ...], origin: str, prefix: str) -> dict[str, str]:
     for key, value in values.items():
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+            hint = _near(key, known) or f"known: {', '.join(known)}"
             raise Refusal(f"{origin}: {prefix}{key}: unknown key", hint=hint, field=origin)
         if not isinstance(value, str):
             raise Refusal(f"{origin}: {prefix}{key}: expected a text", field=origin)

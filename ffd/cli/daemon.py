@@ -43,14 +43,14 @@ def run(
     Flags win over --config. With neither --listen nor daemon.listen it listens on the user's own socket, or where a
     state directory was named on ffd.sock in that (FFD_STATE=DIR leads the other verbs there).
     """
-    from ffd.daemon import wire
-
     session.flags["state"] = state or ""
     given = {
         "state_dir": state, "listen": listen, "http": http, "runtime": runtime, "store": store, "pretend": pretend,
         "accept_loss": accept_loss,
     }  # fmt: skip
     settings = settings_of(session, config, {key: value for key, value in given.items() if value})
+    from ffd.daemon import wire  # heavy: only once the settings are right
+
     return run_async(lambda: wire.run(settings))
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from ffd.cli import exits, output, terminal
 from ffd.cli.daemon import settings_of
 from ffd.cli.session import Session, pass_session, run_async
 from ffd.cli.source import counted
+from ffd.errors import Refusal
 
 
 @click.command()
@@ -21,11 +24,13 @@ def fsck(session: Session, config: str | None, state: str | None, store: str | N
 
     Exit code 1 when there are faults. Stop the daemon first.
     """
-    from ffd.daemon import wire
-
     session.flags["state"] = state or ""
     given = {key: value for key, value in (("state_dir", state), ("store", store)) if value}
     settings = settings_of(session, config, given)
+    if not os.path.isdir(settings.daemon.state_dir):
+        raise Refusal(f"no state at {settings.daemon.state_dir}", code="not_found", hint="name it with --state")
+    from ffd.daemon import wire  # heavy: only once the settings are right
+
     faults = run_async(lambda: wire.check(settings))
     if form == "json":
         output.write(output.encode({"state": settings.daemon.state_dir, "faults": faults}, indent=2) + "\n")

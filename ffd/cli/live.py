@@ -15,6 +15,7 @@ from rich.text import Text
 
 from ffd.cli import progress, terminal, words
 from ffd.cli.board import Board, Change, Row
+from ffd.core.model import TERMINAL
 from ffd.core.pages import EventPage, WorkflowPage
 
 if TYPE_CHECKING:
@@ -85,9 +86,9 @@ class Live:
         """The whole view now."""
         board = self.board
         head = f"{board.handle} {board.state}"
-        head += f", will be {board.verdict}" if board.verdict else ""
+        head += f", will be {board.verdict}" if board.verdict and board.state not in TERMINAL else ""
         head += f"  {terminal.duration(now_ms - board.accepted_at_ms)}" if board.accepted_at_ms else ""
-        text = Text(head, "bold", no_wrap=True, overflow="ellipsis")
+        text = Text(no_wrap=True, overflow="ellipsis").append(terminal.cell(head), "bold")
         self._rows(text, board.in_state(*RUNNING), "running", now_ms)
         self._rows(text, board.in_state("failed"), "failed", now_ms)
         self._rows(text, board.in_state("ready", "waiting"), "waiting", now_ms)

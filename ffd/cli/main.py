@@ -5,7 +5,6 @@ Keep this module light: it is what `ffd --help` costs.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import io
 import os
@@ -82,6 +81,8 @@ class Verbs(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in VERBS and not name.startswith("-") and not ctx.resilient_parsing:
+            import difflib
+
             near = difflib.get_close_matches(name, VERBS, n=1)
             ctx.fail(f'There is no verb "{name}".' + (f" Did you mean {near[0]}?" if near else " See ffd --help."))
         return super().resolve_command(ctx, args)
@@ -90,6 +91,13 @@ class Verbs(click.Group):
         for section in dict.fromkeys(place.section for place in VERBS.values()):
             with formatter.section(section):
                 formatter.write_dl([(name, place.text) for name, place in VERBS.items() if place.section == section])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click's, but a reader that left is no error (click would make it exit code 1)."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return _reader_left()
 
     def __call__(self, *arguments: Any, **more: Any) -> NoReturn:
         """As the process `ffd`: what nobody foresaw is told too, and no text is too odd for the terminal's encoding."""

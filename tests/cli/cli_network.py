@@ -5,6 +5,7 @@ It answers from pages that a test put there, in the shapes of the client's contr
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Self
 
@@ -12,41 +13,18 @@ import anyio
 import msgspec
 
 from ffd.api.engine import WatchPage
+from ffd.api.shapes import LogBatch, LogLines, SubmitResult
 from ffd.core.commands import Done
 from ffd.core.model import AttemptId
 from ffd.core.pages import DaemonPage, EventPage, Explain, ItemPage, NodePage, QueuePage, TaskPage, WorkflowPage
 from ffd.errors import FfdError, Refusal
 
 
-class Submitted(msgspec.Struct, frozen=True):
-    """Answer to submit."""
-
-    workflow: int
-    handle: str
-    project: str = "default"
-    duplicate: bool = False
-    warnings: tuple[str, ...] = ()
-
-
-class Lines(msgspec.Struct, frozen=True):
+def lines(
+    task: str, data: bytes, *, item: int = 0, attempt: int = 1, rank: int = 0, offset: int = 0, dropped_bytes: int = 0
+) -> LogLines:
     """Some bytes of one replica's log."""
-
-    task: str
-    data: bytes
-    item: int = 0
-    attempt: int = 1
-    rank: int = 0
-    offset: int = 0
-    dropped_bytes: int = 0
-
-    @property
-    def next_offset(self) -> int:
-        return self.offset + len(self.data)
-
-
-class Batch(msgspec.Struct, frozen=True):
-    lines: tuple[Lines, ...]
-    cursor: str
+    return LogLines(task, item, attempt, rank, offset, data, dropped_bytes, offset + len(data))
 
 
 class Network:
@@ -60,11 +38,11 @@ class Network:
         self.commits: list[tuple[EventPage, ...]] = []
         self.gaps: list[int] = []  # before these commits (index into commits) a watcher sees a gap once
         self.hold: anyio.Event | None = None  # a watch waits for it before it ends
-        self.logs: list[Lines] = []
+        self.logs: list[LogLines] = []
         self.node_pages: list[NodePage] = []
         self.queue_pages: list[QueuePage] = []
         self.daemon = DaemonPage(version="0.1.0", role="leader")
-        self.submitted = Submitted(1, "hello.1")
+        self.submitted = SubmitResult(1, "hello.1", "default", False, ())
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.fail: dict[str, FfdError] = {}
         self.on: dict[str, Callable[[dict[str, Any]], None]] = {}
@@ -103,7 +81,7 @@ class Client:
     async def __aexit__(self, *error: object) -> None:
         self.network.calls.append(("close", {}))
 
-    async def submit(self, source: bytes, **more: Any) -> Submitted:
+    async def submit(self, source: bytes, **more: Any) -> SubmitResult:
         self.network._call("submit", source=source, **more)
         return self.network.submitted
 
@@ -111,7 +89,7 @@ class Client:
         self.network._call("get", ref=ref)
         return self.network.find(ref)
 
-    async def list(self, **query: Any) -> list[WorkflowPage]:
+    async def list(self, **query: Any) -> builtins.list[WorkflowPage]:
         self.network._call("list", **query)
         pages = [
             page
@@ -128,7 +106,7 @@ class Client:
         for page in self.network.task_pages.get(self.network.find(ref).handle, []):
             yield page
 
-    async def items(self, ref: str, task: str, *, after: int = -1, limit: int = 1000) -> list[ItemPage]:
+    async def items(self, ref: str, task: str, *, after: int = -1, limit: int = 1000) -> builtins.list[ItemPage]:
         pages = self.network.item_pages.get((self.network.find(ref).handle, task), [])
         return [page for page in pages if page.item > after][:limit]
 
@@ -139,7 +117,7 @@ class Client:
         except KeyError:
             raise Refusal(f"nothing to say about {task}", code="not_found") from None
 
-    async def attempts(self, ref: str, task: str, item: int = 0) -> list[AttemptId]:
+    async def attempts(self, ref: str, task: str, item: int = 0) -> builtins.list[AttemptId]:
         return [AttemptId(1, task, item, number) for number in (1, 2)]
 
     async def _done(self, verb: str, ref: str, **more: Any) -> Done:
@@ -191,11 +169,11 @@ class Client:
                 return WatchPage(token=f"{events[-1].number}.{events[-1].index}", events=events)
         return WatchPage(token=token)
 
-    async def nodes(self) -> list[NodePage]:
+    async def nodes(self) -> builtins.list[NodePage]:
         self.network._call("nodes")
         return self.network.node_pages
 
-    async def queue(self) -> list[QueuePage]:
+    async def queue(self) -> builtins.list[QueuePage]:
         return self.network.queue_pages
 
     async def status(self) -> DaemonPage:
@@ -205,17 +183,17 @@ class Client:
     async def stop_daemon(self) -> None:
         self.network._call("stop_daemon")
 
-    async def follow_log(self, ref: str, task: str = "", **query: Any) -> AsyncIterator[Batch]:
+    async def follow_log(self, ref: str, task: str = "", **query: Any) -> AsyncIterator[LogBatch]:
         """All lines, or after the cursor (a count of what was given), or the end of each log."""
         self.network._call("follow_log", ref=ref, task=task, **query)
         given = int(query["cursor"] or 0)
-        for index, lines in enumerate(self.network.logs[given:], start=given + 1):
-            kept = lines
-            if query["offset"] < 0 and len(lines.data) > -query["offset"]:
-                kept = msgspec.structs.replace(lines, data=lines.data[query["offset"] :])
-                kept = msgspec.structs.replace(kept, offset=len(lines.data) + query["offset"])
-            if not query["ranks"] or lines.rank in query["ranks"]:
-                yield Batch((kept,), str(index))
+        for index, whole in enumerate(self.network.logs[given:], start=given + 1):
+            kept = whole
+            if query["offset"] < 0 and len(whole.data) > -query["offset"]:
+                kept = msgspec.structs.replace(whole, data=whole.data[query["offset"] :])
+                kept = msgspec.structs.replace(kept, offset=len(whole.data) + query["offset"])
+            if not query["ranks"] or whole.rank in query["ranks"]:
+                yield LogBatch((kept,), str(index))
 
 
 def _position(token: str) -> tuple[int, int]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from cli_network import Network
 from click.testing import CliRunner, Result
 
 from ffd.cli import main, terminal
-from ffd.cli.session import Session
+from ffd.cli.session import Connect, Session
 
 NOW_MS = 1_790_000_000_000
 Ffd = Callable[..., Result]
@@ -46,6 +47,6 @@ def ffd(network: Network, home: Path) -> Ffd:
     """`ffd("ls", "-o", "json")`: one invocation over the network."""
 
     def invoke(*arguments: str, input: str | bytes | None = None) -> Result:
-        return CliRunner().invoke(main.main, list(arguments), input=input, obj=Session(network.connect))
+        return CliRunner().invoke(main.main, list(arguments), input=input, obj=Session(cast(Connect, network.connect)))
 
     return invoke

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from cli_network import Network, Story
 from hypothesis import given
@@ -95,7 +96,7 @@ def test_a_retry_starts_a_new_round() -> None:
     assert {word: count for word, count in board.counts.items() if count} == {"ready": 1, "waiting": 1}
 
 
-EVENTS = {
+EVENTS: dict[str, dict[str, Any]] = {
     "ItemAdmitted": {"places": [["n1", [0]]]}, "AttemptLaunching": {}, "AttemptRunning": {}, "AttemptStopping": {},
     "AttemptEnded": {"outcome": "failed"}, "ItemBackedOff": {"retry_at_ms": 5, "infra": False}, "ItemReady": {},
     "ItemEnded.succeeded": {"state": "succeeded"}, "ItemEnded.failed": {"state": "failed"},

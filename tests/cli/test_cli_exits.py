@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from cli_network import Network
@@ -14,6 +15,7 @@ from ffd.cli import exits
 from ffd.core.pages import WorkflowPage
 from ffd.errors import Fenced, FfdError, PluginError, Refusal, Unavailable
 
+ROOT = Path(__file__).parents[2]
 HELLO = WorkflowPage(id=1, handle="hello.1", name="hello", project="default", state="succeeded")
 
 
@@ -112,7 +114,11 @@ def run_real(*arguments: str, **environment: str) -> subprocess.CompletedProcess
     """The program as a process of its own."""
     command = [sys.executable, "-W", "error", "-m", "ffd.cli.main", *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin", **environment}
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **environment},
     )
 
 

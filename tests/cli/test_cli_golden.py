@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_network import Network, Story
@@ -101,7 +102,11 @@ def world(network: Network, home: Path) -> Network:
             counts={"running": 1}, accepted_at_ms=NOW_MS - 5_000, started_at_ms=NOW_MS - 4_000, number=101,
         ),
     ]  # fmt: skip
-    ended = {"opened_at_ms": NOW_MS - 7_000_000, "started_at_ms": NOW_MS - 6_900_000, "ended_at_ms": NOW_MS - 90_000}
+    ended: dict[str, Any] = {
+        "opened_at_ms": NOW_MS - 7_000_000,
+        "started_at_ms": NOW_MS - 6_900_000,
+        "ended_at_ms": NOW_MS - 90_000,
+    }
     network.task_pages["llm.42"] = [
         TaskPage(workflow="llm.42", name="prepare", state="succeeded", counts={"succeeded": 1}, attempt=1,
                  outputs={"rows": 12}, nodes=("n01",), **ended),

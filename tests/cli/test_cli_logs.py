@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cli_network import Lines, Network
+from cli_network import Network, lines
 from conftest import Ffd
 
 from ffd.core.model import Cause
@@ -33,16 +33,16 @@ def single(network: Network) -> None:
 
 def test_one_replica_has_no_heads_and_its_very_bytes(ffd: Ffd, network: Network) -> None:
     single(network)
-    network.logs = [Lines("hi", b"a\xff\x1b[31m\r\n"), Lines("hi", b"no newline", offset=9)]
+    network.logs = [lines("hi", b"a\xff\x1b[31m\r\n"), lines("hi", b"no newline", offset=9)]
     assert ffd("logs", "w.1").stdout_bytes == b"a\xff\x1b[31m\r\nno newline"
 
 
 def test_more_than_one_has_heads_and_lines_stay_whole(ffd: Ffd, gang: Network) -> None:
     gang.logs = [
-        Lines("train", b"half of ", rank=0),
-        Lines("train", b"other\n", rank=1),
-        Lines("train", b"a line\nlast", rank=0, offset=8),
-        Lines("eval", b"x\n", item=3),
+        lines("train", b"half of ", rank=0),
+        lines("train", b"other\n", rank=1),
+        lines("train", b"a line\nlast", rank=0, offset=8),
+        lines("eval", b"x\n", item=3),
     ]
     assert ffd("logs", "w.1").stdout == (
         "train#1:1 | other\ntrain#1:0 | half of a line\neval[3]#1 | x\ntrain#1:0 | last\n"
@@ -51,14 +51,14 @@ def test_more_than_one_has_heads_and_lines_stay_whole(ffd: Ffd, gang: Network) -
 
 def test_dropped_bytes_are_said(ffd: Ffd, network: Network) -> None:
     single(network)
-    network.logs = [Lines("hi", b"one\n"), Lines("hi", b"two\n", offset=1004, dropped_bytes=1000)]
+    network.logs = [lines("hi", b"one\n"), lines("hi", b"two\n", offset=1004, dropped_bytes=1000)]
     result = ffd("logs", "w.1")
     assert result.stdout == "one\ntwo\n"
     assert result.stderr == "-- 1000 bytes of hi#1 dropped --\n"
 
 
 def test_grep_keeps_lines_of_all_replicas(ffd: Ffd, gang: Network) -> None:
-    gang.logs = [Lines("train", b"loss 1\nnoise\n"), Lines("train", b"noise\nloss 2\n", rank=1)]
+    gang.logs = [lines("train", b"loss 1\nnoise\n"), lines("train", b"noise\nloss 2\n", rank=1)]
     assert ffd("logs", "w.1/train", "--grep", r"loss \d").stdout == "train#1:0 | loss 1\ntrain#1:1 | loss 2\n"
 
 
@@ -93,7 +93,7 @@ def test_first_fail_of_what_did_not_fail_is_not_found(ffd: Ffd, network: Network
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 50])
 def test_tail_is_the_last_lines_of_each_replica(ffd: Ffd, gang: Network, count: int) -> None:
     long = [b"%d %s\n" % (number, b"x" * 900) for number in range(40)]
-    gang.logs = [Lines("train", b"".join(long)), Lines("train", b"a\nb\nc\n", rank=1)]
+    gang.logs = [lines("train", b"".join(long)), lines("train", b"a\nb\nc\n", rank=1)]
     shown = ffd("logs", "w.1/train", "--tail", str(count)).stdout_bytes.splitlines(keepends=True)
     assert [line for line in shown if line.startswith(b"train#1:0 | ")] == [
         b"train#1:0 | " + line for line in long[len(long) - min(count, 40) :]
@@ -103,11 +103,11 @@ def test_tail_is_the_last_lines_of_each_replica(ffd: Ffd, gang: Network, count: 
 
 def test_tail_then_follow_goes_on_without_gap_or_duplicate(ffd: Ffd, network: Network) -> None:
     single(network)
-    network.logs = [Lines("hi", b"a\nb\nc\n")]
+    network.logs = [lines("hi", b"a\nb\nc\n")]
 
     def write_more(call: dict[str, object]) -> None:
         if call["follow"]:
-            network.logs.append(Lines("hi", b"d\n", offset=6))
+            network.logs.append(lines("hi", b"d\n", offset=6))
 
     network.on["follow_log"] = write_more
     assert ffd("logs", "w.1", "-f", "--tail", "1").stdout == "c\nd\n"

@@ -16,6 +16,7 @@ from cli_network import Network, Story
 from conftest import Ffd
 
 from ffd.cli import embedded
+from ffd.cli.address import Config
 from ffd.core.document import Fault
 from ffd.core.model import Cause
 from ffd.core.pages import Explain, TaskPage, WorkflowPage
@@ -235,8 +236,8 @@ def daemons(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     started: list[str] = []
 
     @asynccontextmanager
-    async def start(config: object, pretend: str) -> AsyncIterator[None]:
-        started.append(f"{config.address.text} {pretend}".strip())  # type: ignore[attr-defined]
+    async def start(config: Config, pretend: str) -> AsyncIterator[None]:
+        started.append(f"{config.address.text} {pretend}".strip())
         yield
 
     monkeypatch.setattr(embedded, "daemon", start)

@@ -10,7 +10,7 @@ import sys
 import msgspec
 import pytest
 import yaml
-from cli_network import Lines, Network
+from cli_network import Network, lines
 from conftest import Ffd
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,7 +75,7 @@ def test_logs_on_a_screen_are_safe(first: bytes, second: bytes) -> None:
     before, sys.stdout = sys.stdout, screen
     try:
         printer = logs.Printer({})
-        printer.take([Lines("a", first), Lines("b", second), Lines("a", b"end\n", offset=len(first))])
+        printer.take([lines("a", first), lines("b", second), lines("a", b"end\n", offset=len(first))])
         printer.end()
     finally:
         sys.stdout = before
@@ -88,7 +88,7 @@ def test_logs_in_a_pipe_are_the_bytes_that_were_written(pieces: list[bytes]) -> 
     before, sys.stdout = sys.stdout, pipe
     try:
         printer = logs.Printer({"a": TaskPage(workflow="w.1", name="a", state="running")})
-        printer.take([Lines("a", piece) for piece in pieces])
+        printer.take([lines("a", piece) for piece in pieces])
         printer.end()
     finally:
         sys.stdout = before
