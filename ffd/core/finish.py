@@ -12,7 +12,17 @@ from ffd.core import events as ev
 from ffd.core.dag import is_met
 from ffd.core.expr import ExprError
 from ffd.core.live import LiveTask, LiveWorkflow
-from ffd.core.model import INFRASTRUCTURE_CAUSES, TERMINAL, AttemptId, Cause, CauseKind, Item, Outcome, Workflow
+from ffd.core.model import (
+    DOOMED_CAUSES,
+    INFRASTRUCTURE_CAUSES,
+    TERMINAL,
+    AttemptId,
+    Cause,
+    CauseKind,
+    Item,
+    Outcome,
+    Workflow,
+)
 from ffd.core.spec import Need, Retry, Task
 from ffd.core.values import fan_out, is_true
 from ffd.core.work import Work
@@ -23,7 +33,6 @@ def start_workflow(work: Work, event: ev.WorkflowStarted) -> None:
     live = work.state.workflows[event.workflow]
     for name in live.dag.roots(live.dag.main_names):
         open_task(work, live, name)
-    _end_if_settled(work, live)
 
 
 def reopen_workflow(work: Work, event: ev.WorkflowReopened) -> None:
@@ -130,11 +139,12 @@ def _task_result(task: LiveTask) -> tuple[Outcome, Cause | None]:
 
 
 def _fail_fast(work: Work, live: LiveWorkflow, task: str) -> None:
-    """The first failure that nobody handles settles what the workflow ends as."""
+    """The first failure that nobody handles settles what the workflow ends as, if there is anything left to stop."""
     cause = live.tasks[task].row.cause
-    if cause is None or live.row.verdict or not live.dag.spec.fail_fast or live.dag.handled(task):
+    if cause is None or live.row.verdict or not live.main_left:
         return
-    work.emit(ev.WorkflowDoomed(live.row.id, "failed", False, replace(cause, task=task), ""))
+    if live.dag.spec.fail_fast and not live.dag.handled(task):
+        work.emit(ev.WorkflowDoomed(live.row.id, "failed", False, replace(cause, task=task), ""))
 
 
 # ------------------------------------------------------------------------------------------ tasks and workflows
@@ -170,7 +180,7 @@ def _judge(work: Work, live: LiveWorkflow, name: str, needs: tuple[Need, ...]) -
 def doom(work: Work, event: ev.WorkflowDoomed) -> None:
     """Nothing of the main DAG starts any more, and what runs is stopped; with `skip_finally` finally tasks likewise."""
     live = work.state.workflows[event.workflow]
-    kind: CauseKind = "cancelled" if event.verdict == "cancelled" else "fail-fast"
+    kind: CauseKind = event.cause.kind if event.cause.kind in DOOMED_CAUSES else "fail-fast"
     first = f"{event.cause.task} failed: " if event.cause.task else ""
     cause = Cause(kind, first + event.cause.message, task=event.cause.task)
     for name in filter(live.is_doomed, live.dag.names):

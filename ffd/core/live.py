@@ -61,7 +61,7 @@ class LiveWorkflow:
         return self.dag.order[task] >= len(self.dag.main_names)
 
     def is_doomed(self, task: str) -> bool:
-        """Will nothing of this task start any more? After the verdict, finally tasks still run, unless `skip_finally`."""
+        """Will nothing of this task start any more? Finally tasks still do after a verdict, unless `skip_finally`."""
         return bool(self.row.verdict) and (self.row.skip_finally or not self.is_finally(task))
 
     # ---------------------------------------------------------------------------------------------- max_parallel

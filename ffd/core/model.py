@@ -35,9 +35,8 @@ INFRASTRUCTURE_CAUSES: frozenset[str] = frozenset(
 CAUSE_KINDS: frozenset[str] = frozenset(get_args(CauseKind))
 # What a runtime may say of a replica; anything else it says counts as "error".
 RUNTIME_CAUSES: frozenset[str] = frozenset({"error", "oom", "timeout"}) | INFRASTRUCTURE_CAUSES
-DOOMED_CAUSES: frozenset[str] = frozenset(
-    {"cancelled", "fail-fast"}
-)  # an attempt stopped for these counts as cancelled
+# An attempt that was stopped for one of these counts as cancelled.
+DOOMED_CAUSES: frozenset[str] = frozenset({"cancelled", "fail-fast", "workflow-timeout"})
 TERMINAL: frozenset[str] = frozenset({"succeeded", "failed", "skipped", "cancelled"})
 HOLDS_RESERVATION: frozenset[str] = frozenset({"admitted", "launching", "running", "stopping"})
 

@@ -15,6 +15,7 @@ from ffd.core.live import LiveWorkflow
 from ffd.core.model import DOOMED_CAUSES, RUNTIME_CAUSES, Attempt, AttemptId, Cause, CauseKind, Item, Outcome
 from ffd.core.outputs import OutputFault, typed_outputs
 from ffd.core.spec import Task
+from ffd.core.story import duration_text
 from ffd.core.work import Work
 from ffd.errors import Refusal
 
@@ -198,7 +199,9 @@ def _queue_timer(work: Work, report: reports.TimerFired) -> None:
     found = work.state.find(attempt)
     if found and found[2].state == "ready" and found[2].number == attempt.attempt:
         timeout_ms = found[0].dag.tasks[attempt.task].timeouts.queue_ms
-        work.emit(ev.ItemEnded(attempt, "failed", Cause("queue-timeout", f"not admitted within {timeout_ms} ms")))
+        work.emit(
+            ev.ItemEnded(attempt, "failed", Cause("queue-timeout", f"not admitted within {duration_text(timeout_ms)}"))
+        )
 
 
 def _wait_timer(work: Work, report: reports.TimerFired) -> None:
@@ -213,7 +216,9 @@ def _run_timer(work: Work, report: reports.TimerFired) -> None:
     found = work.state.current(report.timer.attempt)
     if found and found[2].state == "running":
         timeout_ms = found[0].dag.tasks[report.timer.attempt.task].timeouts.run_ms
-        _time_out(work, report.timer.attempt, found[0], Cause("timeout", f"ran longer than {timeout_ms} ms"))
+        _time_out(
+            work, report.timer.attempt, found[0], Cause("timeout", f"ran longer than {duration_text(timeout_ms)}")
+        )
 
 
 def _start_timer(work: Work, report: reports.TimerFired) -> None:
@@ -231,7 +236,7 @@ def _idle_timer(work: Work, report: reports.TimerFired) -> None:
     if due_at_ms > work.now_ms:
         work.effect(effects.SetTimer(report.timer, due_at_ms))
         return
-    cause = Cause("timeout", f"no log line, progress or heartbeat for {idle_ms} ms")
+    cause = Cause("timeout", f"no log line, progress or heartbeat for {duration_text(idle_ms)}")
     _time_out(work, report.timer.attempt, found[0], cause)
 
 
@@ -242,7 +247,7 @@ def _time_out(work: Work, attempt: AttemptId, live: LiveWorkflow, cause: Cause) 
 def _workflow_timer(work: Work, report: reports.TimerFired) -> None:
     live = work.state.workflows.get(report.timer.attempt.workflow)
     if live and not live.row.verdict and not live.row.finalizing:
-        cause = Cause("workflow-timeout", f"ran longer than {live.dag.spec.timeout_ms} ms")
+        cause = Cause("workflow-timeout", f"the workflow ran longer than {duration_text(live.dag.spec.timeout_ms)}")
         work.emit(ev.WorkflowDoomed(live.row.id, "failed", False, cause, ""))
 
 

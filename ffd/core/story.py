@@ -21,8 +21,11 @@ def cause_text(cause: Cause | None) -> str:
     """`error: exit code 3 (rank 1)`, told of another: `train[0]#2 error: exit code 3 (rank 1)`; "" for no cause."""
     if cause is None:
         return ""
-    where = f"{cause.task}[{cause.item}]#{cause.attempt} " if cause.task and cause.item >= 0 else ""
+    is_told = cause.task and not cause.message.startswith(cause.task)
+    where = f"{_place(cause.task, cause.item, cause.attempt)} " if is_told else ""
     rank = f" (rank {cause.rank})" if cause.rank > 0 else ""
+    if cause.message.startswith(cause.kind):
+        return f"{where}{cause.message}{rank}"
     return f"{where}{cause.kind}: {cause.message}{rank}" if cause.message else f"{where}{cause.kind}{rank}"
 
 
@@ -32,8 +35,22 @@ def _with_cause(words: str, cause: Cause | None) -> str:
 
 
 def _who(event: Any) -> str:
-    attempt = event.attempt
-    return f"{attempt.task}[{attempt.item}]#{attempt.attempt}"
+    return _place(event.attempt.task, event.attempt.item, event.attempt.attempt)
+
+
+def _place(task: str, item: int, attempt: int) -> str:
+    """`train[3]#2`; what is not known is left out."""
+    return task + (f"[{item}]" if item >= 0 else "") + (f"#{attempt}" if attempt else "")
+
+
+def duration_text(ms: int) -> str:
+    """`1h30m`, `2s`, `500ms`: a duration as documents write it."""
+    parts = []
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)):
+        count, ms = divmod(ms, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
 
 
 def _by(by: str) -> str:
@@ -52,7 +69,9 @@ WORDS: dict[type, Callable[[Any], str]] = {
     ev.WorkflowStarted: lambda e: "started",
     ev.WorkflowSuspended: lambda e: f"suspended{_by(e.by)}",
     ev.WorkflowResumed: lambda e: f"resumed{_by(e.by)}",
-    ev.WorkflowDoomed: lambda e: _with_cause(f"will end {e.verdict}", e.cause),
+    ev.WorkflowDoomed: lambda e: _with_cause(
+        f"will end {e.verdict}{', without its finally tasks' if e.skip_finally else ''}", e.cause
+    ),
     ev.WorkflowFinalizing: lambda e: f"main tasks {e.state}, finally tasks begin",
     ev.WorkflowEnded: lambda e: _with_cause(e.state, e.cause),
     ev.WorkflowReopened: lambda e: f"retried{_by(e.by)}, round {e.round}",
@@ -64,7 +83,9 @@ WORDS: dict[type, Callable[[Any], str]] = {
     ev.AttemptLaunching: lambda e: f"{_who(e)} launching",
     ev.ReplicaStarted: lambda e: f"{_who(e)} rank {e.rank} started",
     ev.AttemptRunning: lambda e: f"{_who(e)} running",
-    ev.ReplicaEnded: lambda e: f"{_who(e)} rank {e.rank} ended with code {e.exit_code}",
+    ev.ReplicaEnded: lambda e: (
+        f"{_who(e)} rank {e.rank} {f'ended with code {e.exit_code}' if e.exit_code >= 0 else 'is gone'}"
+    ),
     ev.AttemptStopping: lambda e: _with_cause(f"{_who(e)} stopping", e.cause),
     ev.OutputsSet: lambda e: f"{_who(e)} set {', '.join(e.outputs)}",
     ev.CheckpointSaved: lambda e: f"{_who(e)} saved a checkpoint",

@@ -90,6 +90,7 @@ class Cluster:
         self.is_checked = is_checked
         self.behaviours: Script = script or {}
         self.story: list[tuple[int, ev.AnyEvent]] = []
+        self.effects: list[ef.AnyEffect] = []  # all that were ordered, in order
         self.orders: dict[AttemptId, ef.Launch] = {}
         self.pages: dict[int, dict[str, str]] = {}  # how the tasks of ended workflows ended
         self._replicas: dict[tuple[AttemptId, int], _Replica] = {}
@@ -112,6 +113,7 @@ class Cluster:
             faults += check(self.state)
         if faults:
             raise Broken("\n".join([*faults, *self.lines()]))
+        self.effects += decision.effects
         for effect in decision.effects:
             _PERFORM[type(effect)](self, effect)
         return [answer for _, answer in decision.answers]

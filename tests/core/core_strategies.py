@@ -48,7 +48,9 @@ FANOUTS = (
     {"foreach": (1, "two", 3)},
     {"matrix": {"x": (1, 2), "y": ("u", "v")}},
     {"foreach": Template(("", "range(2)", ""))},
+    {"foreach": Template(("", "range(9)", ""))},  # more than the limit
 )
+WHENS = ("", "", "", "true", "false", "size(params.words) > 1", "1 / (size(params.words) - 2) > 0")  # the last fails
 
 
 @st.composite
@@ -61,7 +63,7 @@ def tasks(draw: st.DrawFn, name: str, parents: tuple[str, ...]) -> Task:
     ]
     reads = [need.task for need in needs if need.outcome == "success"]
     fanout = draw(st.sampled_from(FANOUTS))
-    when = draw(st.sampled_from(("", "", "true", "false", "size(params.words) > 1")))
+    when = draw(st.sampled_from(WHENS))
     bindings = {}
     if reads and draw(st.booleans()):
         bindings = {"X": f"tasks.{reads[0]}.outputs.x"}
