@@ -38,7 +38,9 @@ async def main(directory: str, mode: str, site: str = "", number: str = "0") -> 
     say(f"leading {lease.epoch}")
     current = (await store.head()).number
     if mode == "hold":
-        subprocess.Popen(["cat"], stdin=subprocess.PIPE)  # outlives a kill of ours until its stdin ends
+        subprocess.Popen(
+            ["cat"], stdin=subprocess.PIPE, close_fds=False
+        )  # outlives a kill of ours until its stdin ends
         await obey(store, lease)
     while True:
         current += 1

@@ -330,7 +330,6 @@ def _remove(table: str, where: str) -> Callable[[sqlite3.Connection], None]:
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (_change("events", "story", "number = 4 AND idx = 1"), "the story entries of commit 4"),
         (_change("events", "story", "number = 4 AND idx = 1"), "the story entry at commit 4, event 1"),
         (_change("workflow", "story", "number = 4 AND idx = 1"), "the story entry at commit 4, event 1"),
         (_change("at_ms", "story", "number = 4 AND idx = 1"), "the story entry at commit 4, event 1"),
@@ -445,7 +444,7 @@ def test_a_full_disk_refuses_and_goes_on_when_there_is_space(tmp_path: Path) -> 
 def test_a_leader_keeps_its_lease_on_a_full_disk(tmp_path: Path) -> None:
     async def job(disk: Path) -> None:
         async with await SqliteStore.open(disk / "state", tidy_ms=0) as store:
-            lease = await lead(store)
+            lease = await lead(store)  # with the log brought in now and then, renewals need no new space
             for number in range(1, 6):
                 await store.commit(batch(lease.epoch, number, added("a"), accepted(number)))
             _fill(disk / "ballast")

@@ -18,7 +18,8 @@ def _code(error: sqlite3.Error) -> int:
 
 
 def is_unclear(error: sqlite3.Error) -> bool:
-    """An I/O error: the transaction may or may not have become durable, and the connection is not to be trusted."""
+    """An I/O error: whether the transaction became durable must be read back. SQLite shows a commit to its connections
+    only after the log was synced, so what can be read is durable."""
     return _code(error) == sqlite3.SQLITE_IOERR
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ffd.core.model import Listing, Rows
-from ffd.errors import FfdError, PluginError
+from ffd.errors import PluginError, Unavailable
 from ffd.plugins.ports import Batch, Head, Lease, LeaseInfo, Loaded
 from ffd.plugins.store import schema, sqlite_faults, story
 from ffd.plugins.store.lease import Candidate, Claim, LeaseRow
@@ -57,12 +57,10 @@ class Writer:
         self._committed: Head | None = None  # last commit made here: known durable
 
     def call(self, job: Callable[..., T], *args: Any) -> T:
-        """Run one job. After an I/O error the connection is opened anew for the next one."""
+        """Run one job."""
         try:
             return job(*args)
         except sqlite3.Error as error:
-            if sqlite_faults.is_unclear(error):
-                self._drop()
             raise sqlite_faults.translate(error, self.database) from error
         except OSError as error:
             raise sqlite_faults.translate_os(error, self.database) from error
@@ -70,32 +68,22 @@ class Writer:
     # ------------------------------------------------------------------------------------------------- connection
 
     def open(self) -> None:
-        """Make what is missing; refuse what cannot be used (PluginError)."""
+        """Make what is missing; refuse what cannot be used (PluginError). Close it also when this fails."""
         prepare(self.database.parent, self.database)
         self._connect()
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
+    def _connect(self) -> None:
+        self._connection = db = sqlite3.connect(
             self.database,
             isolation_level=None,  # transactions are ours
             timeout=self._busy_ms / 1000,
             cached_statements=CACHED_STATEMENTS_COUNT,
         )
-        try:
-            if (
-                _one(connection, "PRAGMA journal_mode") != "wal"
-                and _one(connection, "PRAGMA journal_mode = WAL") != "wal"
-            ):
-                raise PluginError(f"the database {self.database} cannot use a write-ahead log", hint="use a local disk")
-            for pragma in PRAGMAS:
-                connection.execute(f"PRAGMA {pragma}")
-            self._connection = connection
-            self._create(connection)
-        except (sqlite3.Error, FfdError):
-            self._connection = None
-            connection.close()
-            raise
-        return connection
+        if _one(db, "PRAGMA journal_mode") != "wal" and _one(db, "PRAGMA journal_mode = WAL") != "wal":
+            raise PluginError(f"the database {self.database} cannot use a write-ahead log", hint="use a local disk")
+        for pragma in PRAGMAS:
+            db.execute(f"PRAGMA {pragma}")
+        self._create(db)
 
     def _create(self, connection: sqlite3.Connection) -> None:
         """Make the tables in an empty database; refuse one of a newer ffd."""
@@ -115,13 +103,9 @@ class Writer:
 
     @property
     def db(self) -> sqlite3.Connection:
-        return self._connection or self._connect()
-
-    def _drop(self) -> None:
-        with contextlib.suppress(sqlite3.Error):
-            if self._connection is not None:
-                self._connection.close()
-        self._connection = None
+        if self._connection is None:
+            raise Unavailable(f"the database {self.database} is not open")
+        return self._connection
 
     @contextlib.contextmanager
     def transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
@@ -140,7 +124,9 @@ class Writer:
         try:
             self.tidy()
         finally:
-            self._drop()
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = None
             self._lock.close()
 
     def tidy(self) -> None:
@@ -240,10 +226,7 @@ class Writer:
 
     def _outcome(self, error: sqlite3.Error, batch: Batch, entries: list[story.Entry]) -> Head:
         """What became of the commit that `error` interrupted: its head when it is durable after all, else the error."""
-        if sqlite_faults.is_full(error, self.database):
-            self.tidy()  # the log can be used again from its start
         if sqlite_faults.is_unclear(error):
-            self._drop()
             last = last_commit(self.db)
             if last is not None and story.is_same(last, batch, entries):
                 return last.head
