@@ -473,3 +473,10 @@ def test_expressions_are_counted() -> None:
         ("tasks.a.command[3]", "limit"),
         ("tasks.a.command[4]", "limit"),
     ]
+
+
+def test_too_many_faults_end_the_search() -> None:
+    tasks = {f"t{i}": {"run": "echo", "timeout": i} for i in range(5_000)}
+    found = compile_document({"tasks": tasks}, limits=DocumentLimits(faults_count=10)).faults
+    assert len(found) == 11
+    assert found[-1].message == "and at least 101 more faults"

@@ -98,14 +98,16 @@ def name_of(filename: str) -> str:
 
 def _compile_json(data: bytes, limits: DocumentLimits, name: str) -> Compiled | None:
     """The whole way in C and one pass, for a document with nothing to complain about; None for any other."""
+    if data.count(b",") + data.count(b":") > limits.expanded_nodes_count:
+        return None  # maybe too many values: they are counted exactly where positions are kept
     try:
         raw = msgspec.json.decode(data, type=RawDocument)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if raw.defaults is not msgspec.UNSET or has_duplicate_keys(data, raw):
         return None
-    compiled = compile_raw(raw, limits=limits, default_name=name)
-    return None if compiled.faults or compiled.warnings else compiled
+    spec = compile_raw(raw, limits=limits, default_name=name)
+    return None if spec is None else Compiled(spec)
 
 
 def _parse_json(data: bytes, text: str, limits: DocumentLimits) -> Parsed:

@@ -35,15 +35,19 @@ def read_json(text: str, builder: Builder) -> None:
         string, mark, word, _ = match.groups()
         start, end = match.start(match.lastindex or 0), match.end()
         if mark == "{":
-            builder.open({}, start)
+            builder.open_map(start)
         elif mark == "[":
-            builder.open([], start)
+            builder.open_list(start)
         elif mark in ("}", "]"):
             builder.close()
-        elif string and builder.wants_key:
-            builder.key(msgspec.json.decode(string), start)
-        elif string or word:
-            builder.scalar(msgspec.json.decode(string or word), start, end)
+        elif string:
+            value = msgspec.json.decode(string) if "\\" in string else string[1:-1]
+            if builder.wants_key:
+                builder.key(value, start)
+            else:
+                builder.scalar(value, start, end)
+        elif word:
+            builder.scalar(msgspec.json.decode(word), start, end)
 
 
 def syntax_fault(data: bytes, text: str, error: msgspec.DecodeError, builder: Builder) -> None:

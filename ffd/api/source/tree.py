@@ -11,10 +11,12 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
 from ffd.core.document import DocumentLimits, Fault, Path, show_path
 
 
-class Mark(NamedTuple):
+class Mark(msgspec.Struct, frozen=True, gc=False):
     """Offsets in characters: of the key (or -1), of the value, and of the end of a scalar (else of its start)."""
 
     key: int
@@ -37,14 +39,26 @@ class Positions:
     def __init__(self, text: str) -> None:
         self._text = text
         self._line_starts: list[int] = []
-        self._marks: dict[int, dict[Any, Mark]] = {}  # id of a map or list -> its entries
+        self._maps: dict[int, dict[str, Mark]] = {}  # id of a map -> its entries
+        self._lists: dict[int, list[Mark]] = {}  # id of a list -> its elements
         self.root: Any = None
 
-    def open(self, container: Any) -> dict[Any, Mark]:
-        """The marks of a new container, to be filled. Containers live as long as `root` does, so ids stay unique."""
-        marks: dict[Any, Mark] = {}
-        self._marks[id(container)] = marks
+    def open_map(self, container: dict[str, Any]) -> dict[str, Mark]:
+        """The marks of a new map, to be filled. Containers live as long as `root` does, so ids stay unique."""
+        marks: dict[str, Mark] = {}
+        self._maps[id(container)] = marks
         return marks
+
+    def open_list(self, container: list[Any]) -> list[Mark]:
+        marks: list[Mark] = []
+        self._lists[id(container)] = marks
+        return marks
+
+    def _entry(self, value: Any, step: str | int) -> Mark | None:
+        if isinstance(step, int):
+            found = self._lists.get(id(value), [])
+            return found[step] if step < len(found) else None
+        return self._maps.get(id(value), {}).get(step)
 
     def at(self, offset: int) -> tuple[int, int]:
         if not self._line_starts:
@@ -59,7 +73,7 @@ class Positions:
         value: Any = self.root
         mark = Mark(0, 0, 0)
         for step in path:
-            found = self._marks.get(id(value), {}).get(step)
+            found = self._entry(value, step)
             if found is None:
                 key = True
                 break
@@ -85,7 +99,7 @@ class Positions:
             if not isinstance(value, dict) or step not in value:
                 return {}
             value = value[step]
-        return {key: self.at(mark.key)[0] for key, mark in self._marks.get(id(value), {}).items()}
+        return {key: self.at(mark.key)[0] for key, mark in self._maps.get(id(value), {}).items()}
 
 
 def line_starts(text: str) -> list[int]:
@@ -98,8 +112,11 @@ def line_starts(text: str) -> list[int]:
 
 
 class _Open(NamedTuple):
+    """A map or a list that is being read. `container` and `marks` are of one kind: dict and dict, or list and list."""
+
     container: Any
-    marks: dict[Any, Mark]
+    marks: Any
+    is_map: bool
     nodes_before: int
 
 
@@ -118,32 +135,24 @@ class Builder:
     @property
     def wants_key(self) -> bool:
         """True when the next scalar is a key of the map that is open."""
-        return bool(self._stack) and self._key is None and type(self._stack[-1].container) is dict
+        return self._key is None and bool(self._stack) and self._stack[-1].is_map
 
     def key(self, name: str, offset: int) -> None:
         self._key, self._key_offset = name, offset
 
     def scalar(self, value: Any, start: int, end: int) -> None:
-        """The hot path: a document is mostly scalars."""
-        self.nodes_count += 1
-        if self._key is None or self._key in self._stack[-1].marks:
-            self.count(0, start)
-            self._place(value, start, end)
-            return
-        container, marks, _ = self._stack[-1]
-        container[self._key] = value
-        marks[self._key] = Mark(self._key_offset, start, end)
-        self._key = None
-
-    def open(self, container: Any, start: int) -> None:
-        """Begin a map or a list (an empty dict or list is passed)."""
         self.count(1, start)
-        if len(self._stack) >= self.limits.depth_count:
-            limit = f"{self.limits.depth_count} levels (limit depth_count)"
-            raise TooMuch(f"the document is nested deeper than {limit}", start)
-        self._place(container, start, start)
-        marks = self.positions.open(container)
-        self._stack.append(_Open(container, marks, self.nodes_count))
+        self._place(value, start, end)
+
+    def open_map(self, start: int) -> None:
+        container: dict[str, Any] = {}
+        self._enter(container, start)
+        self._stack.append(_Open(container, self.positions.open_map(container), True, self.nodes_count))
+
+    def open_list(self, start: int) -> None:
+        container: list[Any] = []
+        self._enter(container, start)
+        self._stack.append(_Open(container, self.positions.open_list(container), False, self.nodes_count))
 
     def close(self) -> tuple[Any, int]:
         """End the innermost container; the container and the nodes in it, itself included."""
@@ -165,14 +174,21 @@ class Builder:
         line, column = self.positions.at(offset)
         self.faults.append(Fault(message, "", line, column, hint, code))
 
+    def _enter(self, container: Any, start: int) -> None:
+        self.count(1, start)
+        if len(self._stack) >= self.limits.depth_count:
+            limit = f"{self.limits.depth_count} levels (limit depth_count)"
+            raise TooMuch(f"the document is nested deeper than {limit}", start)
+        self._place(container, start, start)
+
     def _place(self, value: Any, start: int, end: int) -> None:
         if not self._stack:
             self.positions.root = value
             return
-        container, marks, _ = self._stack[-1]
-        if type(container) is list:
-            marks[len(container)] = Mark(-1, start, end)
+        container, marks, is_map, _ = self._stack[-1]
+        if not is_map:
             container.append(value)
+            marks.append(Mark(-1, start, end))
             return
         key, self._key = self._key, None
         if key in marks:

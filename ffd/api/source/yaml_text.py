@@ -143,20 +143,20 @@ class _Reader:
             self.builder.fault("tags are not read here", start, "write the plain value")
 
     def _mapping(self, event: Any) -> None:
-        self._start({}, event)
+        self.builder.open_map(self._start(event))
 
     def _sequence(self, event: Any) -> None:
-        self._start([], event)
+        self.builder.open_list(self._start(event))
 
-    def _start(self, container: Any, event: Any) -> None:
-        start = event.start_mark.index
+    def _start(self, event: Any) -> int:
+        start: int = event.start_mark.index
         if self.builder.wants_key:
             raise TooMuch("a key must be text, not a map or a list", start)
         self._check_tag(event.tag, start)
         if event.anchor:
             self.anchors[event.anchor] = None  # not finished: an alias to it now would be a value inside itself
         self._open_anchors.append(event.anchor)
-        self.builder.open(container, start)
+        return start
 
     def _end(self, event: Any) -> None:
         anchor = self._open_anchors.pop()

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET
 
 from ffd.core.document.expressions import check_expressions
-from ffd.core.document.faults import Fault, Faults, Locate, Nowhere, Path, quote
+from ffd.core.document.faults import Enough, Fault, Faults, Locate, Nowhere, Path, quote
 from ffd.core.document.limits import DocumentLimits
 from ffd.core.document.merge import with_defaults
 from ffd.core.document.needs import check_cycles
@@ -48,21 +48,27 @@ def compile_document(
     """
     limits = limits or DocumentLimits()
     faults = Faults(locate or Nowhere(), limits.faults_count)
+    spec = None
     try:
         spec = _Compiler(mapping, faults, limits, locate or Nowhere()).compile(default_name)
     except RecursionError:
         faults.add((), "the document is nested too deeply", code="limit")
-        spec = None
+    except Enough:
+        pass
     return Compiled(None if len(faults) else spec, faults.sorted(), faults.sorted_warnings())
 
 
-def compile_raw(raw: RawDocument, *, limits: DocumentLimits | None = None, default_name: str = "workflow") -> Compiled:
-    """As `compile_document`, for a document without `defaults` that was decoded straight into its raw form. The caller
-    decodes it again with positions when there are faults, to show where they are."""
+def compile_raw(
+    raw: RawDocument, *, limits: DocumentLimits | None = None, default_name: str = "workflow"
+) -> Spec | None:
+    """The Spec of a document that was decoded straight into its raw form, if there is nothing to complain about; else
+    None, and the caller gives it to `compile_document`, with positions. The document must not have `defaults`."""
     limits = limits or DocumentLimits()
-    faults = Faults(Nowhere(), limits.faults_count)
-    spec = _Compiler(None, faults, limits, Nowhere()).build(raw, default_name)
-    return Compiled(None if len(faults) else spec, faults.sorted(), faults.sorted_warnings())
+    compiler = _Compiler(None, Faults(Nowhere(), 1, is_strict=True), limits, Nowhere())
+    try:
+        return compiler.build(raw, default_name)
+    except Enough:
+        return None
 
 
 class _Compiler:
@@ -77,13 +83,16 @@ class _Compiler:
             hint = "a workflow needs at least one task: tasks: {hello: {run: echo hello}}"
             self.faults.add((), f"expected a map with `tasks`, got {quote(self.mapping)}", hint=hint)
             return None
-        if self._too_many_tasks(self.mapping):
+        groups = [self.mapping.get(group) for group in ("tasks", "finally", "on_exit")]
+        if self._too_many_tasks(sum(len(group) for group in groups if isinstance(group, dict))):
             return None
         raw = read_document(self._merged(), self.faults)
         return None if raw is None else self.build(raw, default_name)
 
     def build(self, raw: RawDocument, default_name: str) -> Spec | None:
         finals = self._finals(raw)
+        if self._too_many_tasks(len(raw.tasks) + len(finals)):
+            return None
         known = dict.fromkeys(self._names("tasks", raw.tasks), False)
         for name in self._names("finally" if raw.finally_ is not UNSET else "on_exit", finals):
             if name in known:
@@ -136,9 +145,7 @@ class _Compiler:
 
     # --- tasks --------------------------------------------------------------------------------------------------------
 
-    def _too_many_tasks(self, mapping: dict[Any, Any]) -> bool:
-        groups = [mapping.get(group) for group in ("tasks", "finally", "on_exit")]
-        count = sum(len(group) for group in groups if isinstance(group, dict))
+    def _too_many_tasks(self, count: int) -> bool:
         if count > self.limits.tasks_count:
             limit = f"{self.limits.tasks_count} (limit tasks_count)"
             self.faults.add(("tasks",), f"{count} tasks, at most {limit} are allowed", code="limit", key=True)

@@ -14,6 +14,7 @@ import msgspec
 
 Path = tuple[str | int, ...]
 _SHOWN_COLUMNS = 120
+_COUNTED_PER_LISTED = 10
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -53,15 +54,25 @@ class Nowhere:
         return {}
 
 
-class Faults:
-    """Collects faults of one document; equal ones count once. Warnings go apart: they refuse nothing."""
+class Enough(Exception):
+    """So many faults that looking for more is pointless. Caught where the compilation started."""
 
-    def __init__(self, locate: Locate, limit_count: int) -> None:
+
+class Faults:
+    """Collects faults of one document; equal ones count once. Warnings go apart: they refuse nothing.
+
+    Lists at most `limit_count`, counts ten times as many, then ends it all with Enough. `is_strict`: ends it at the
+    first fault or warning.
+    """
+
+    def __init__(self, locate: Locate, limit_count: int, *, is_strict: bool = False) -> None:
         self._locate = locate
         self._limit_count = limit_count
+        self._is_strict = is_strict
         self._faults: dict[tuple[str, str, int, int], Fault] = {}
         self._warnings: dict[tuple[str, str, int, int], Fault] = {}
         self._more_count = 0
+        self._repeated_count = 0
         self.origin: Callable[[Path], Path] = _itself  # where a merged value was really written
 
     def add(
@@ -80,10 +91,12 @@ class Faults:
         """`key`, `text`, `offset` and `template` choose the position, as `Locate` says. A hint that is dear to find
         may come as a
         function: it is called only if the fault is listed."""
+        if self._is_strict:
+            raise Enough
         path = self.origin(path)
         found = self._warnings if warning else self._faults
         if len(found) >= self._limit_count:
-            self._more_count += not warning
+            self._count_more(warning)
             return
         shown = show_path(path)
         line, column = self._locate(path, key=key, text=text, offset=offset, template=template)
@@ -91,6 +104,18 @@ class Faults:
         if same not in found:
             told = hint if isinstance(hint, str) else hint()
             found[same] = Fault(message, shown, line, column, told, code)
+        else:
+            self._repeated_count += 1
+            self._stop_if_enough()
+
+    def _count_more(self, warning: bool) -> None:
+        if not warning:
+            self._more_count += 1
+            self._stop_if_enough()
+
+    def _stop_if_enough(self) -> None:
+        if self._more_count + self._repeated_count > _COUNTED_PER_LISTED * self._limit_count:
+            raise Enough
 
     @property
     def is_full(self) -> bool:
