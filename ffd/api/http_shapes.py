@@ -5,6 +5,8 @@ Unknown names are refused. A query's field may be given several times where it i
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from ffd.core.pages import EventPage, ItemPage, NodePage, QueuePage, TaskPage, WorkflowPage
@@ -101,7 +103,7 @@ class Envelope(Body):
     source: str
     filename: str = "<http>"
     format: str = "auto"
-    params: dict[str, object] = {}
+    params: dict[str, Any] = {}
     project: str = ""
     priority: int | None = None
     base_dir: str = ""

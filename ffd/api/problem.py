@@ -37,6 +37,7 @@ CODES: dict[str, tuple[Status, int]] = {
     "storage_full": (Status.RESOURCE_EXHAUSTED, 507),
 }
 HTTP_TOO_LARGE = 413
+HTTP_BAD_DOCUMENT = 422
 MESSAGE_CHARS = 1_000  # of one error; the trailers of a call must fit 64 KiB with all faults, in base64
 DETAIL_BYTES = 24 << 10
 
@@ -89,6 +90,8 @@ def problem(error: FfdError) -> Problem:
 
 
 def http_status(error: FfdError) -> int:
+    if isinstance(error, DocumentRefusal):
+        return HTTP_BAD_DOCUMENT
     if error.code == "limit" and error.field.endswith("_bytes"):
         return HTTP_TOO_LARGE
     return CODES.get(error.code, CODES["internal"])[1]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 
 from ffd.api.authz import TokenMinter
 from ffd.api.client import Client
@@ -114,8 +115,12 @@ class ScriptedEngine:
         ]
 
     def commit(self, *events: dict[str, Any]) -> int:
-        """One commit of these events; its number."""
+        """One commit of these events; its number. WorkflowEnded ends its workflow."""
         number = len(self.commits) + 1
+        for event in events:
+            if event["kind"] == "WorkflowEnded":
+                workflow = event["workflow"]
+                self.pages[workflow] = msgspec.structs.replace(self.pages[workflow], state="succeeded")
         pages = tuple(EventPage(number=number, index=index, at_ms=0, **event) for index, event in enumerate(events))
         self.commits.append(pages)
         committed, self._committed = self._committed, anyio.Event()
