@@ -78,7 +78,8 @@ def find(target: str) -> Callable[..., Any]:
         found = getattr(found, name)
     if not callable(found):
         raise Refusal(f"{target} is not a function, it is a {type(found).__name__}")
-    return found  # type: ignore[no-any-return]
+    function: Callable[..., Any] = found
+    return function
 
 
 def read_arguments(path: str) -> dict[str, Any]:

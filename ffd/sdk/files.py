@@ -46,11 +46,11 @@ class OutputFile:
 
     def append(self, name: str, text: str) -> None:
         """Add the line of one output (`text` is its JSON) and fsync. Refusal when that cannot be: no such file, a full
-        disk, a value with no line form (a text with a line break), a file that is a JSON object or over its bound."""
+        disk, a text that a line would not give back as it is, a file that is a JSON object or over its bound."""
         value = json.loads(text)
         line = value if isinstance(value, str) else text
-        if "\n" in line or "\r" in line:
-            raise Refusal(f"output {name} is a text with a line break, which $FFD_OUTPUT cannot hold", field=name)
+        if line != line.strip() or len(line.splitlines()) > 1:
+            raise Refusal(f"output {name} has a line break or outer spaces, which $FFD_OUTPUT cannot hold", field=name)
         present = self._read()
         if _is_object(present):
             raise Refusal("$FFD_OUTPUT is a JSON object, which no line can follow", field="FFD_OUTPUT")

@@ -235,10 +235,12 @@ class Live:
     async def _pump_barrier(self) -> None:
         while not self._link.superseded:
             await self._clock.sleep(BARRIER_AGAIN_S)
-            if name := self._passed_barrier:
-                arrive = self._link.call(lambda wire, try_s, name=name: wire.barrier(name, try_s), self._in_s(0.0))  # type: ignore[misc]
+            if self._passed_barrier:
                 with contextlib.suppress(NotYet):
-                    await self._quietly(arrive)
+                    await self._quietly(self._link.call(self._arrive_again, self._in_s(0.0)))
+
+    async def _arrive_again(self, wire: Transport, try_s: float) -> None:
+        await wire.barrier(self._passed_barrier, try_s)
 
     async def _send_latest(self, wire: Transport, try_s: float) -> None:
         """The progress of this very moment, also in a later try."""

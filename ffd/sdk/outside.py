@@ -37,7 +37,8 @@ class Outside:
         try:
             work.send(None)
         except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
+            answer: T = done.value
+            return answer
         raise AssertionError("a local call waited")
 
     async def join(self, work: Coroutine[Any, Any, T]) -> T:

@@ -21,6 +21,8 @@ from ffd.sdk.values import Progress
 
 EXIT_FLUSH_S = 5.0  # the most that leaving the process may take for the SDK's sake
 
+IMPORT_WAIT_S = 5.0  # the most that a fork waits for an import of ours; one takes a quarter of a second
+
 T = TypeVar("T")
 
 
@@ -78,8 +80,7 @@ importing = threading.Lock()  # held while the SDK's thread imports: a fork wait
 
 _lock = threading.Lock()
 _session: Session | None = None
-_forking: Session | None = None  # the session while a fork is under way; `importing` is held
-_of_parents: list[Session] = []  # kept alive: finalising a parent's loop and socket in a child would disturb the parent
+_forking: tuple[Session | None, bool] = (None, False)  # while a fork is under way: the session; is `importing` ours
 _hooked = False
 
 
@@ -104,6 +105,21 @@ def close_session(timeout_s: float = EXIT_FLUSH_S) -> None:
 
 
 def _open(env: TaskEnv) -> Session:
+    if env.connected:
+        from ffd.sdk.live import Live  # late: brings asyncio
+
+        session: Session = Live(env)
+    else:
+        from ffd.sdk.outside import Outside
+
+        session = Outside(env)
+    _hook()
+    return session
+
+
+def _hook() -> None:
+    """Once per process. After asyncio was imported: hooks before a fork run last one first, and ours, which waits for
+    imports, must not come after that of `logging`, which holds a lock that imports need."""
     global _hooked
     if not _hooked:
         _hooked = True
@@ -111,36 +127,32 @@ def _open(env: TaskEnv) -> Session:
         os.register_at_fork(
             before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
         )
-    if env.connected:
-        from ffd.sdk.live import Live  # late: brings asyncio
-
-        return Live(env)
-    from ffd.sdk.outside import Outside
-
-    return Outside(env)
 
 
 def _before_fork() -> None:
     global _forking
-    importing.acquire()
-    _forking = _session
-    if _forking is not None:
-        _forking.stop.before_fork()
+    held = importing.acquire(timeout=IMPORT_WAIT_S)  # better a child that cannot use the SDK than a fork that hangs
+    session = _session
+    _forking = (session, held)
+    if session is not None:
+        session.stop.before_fork()
 
 
 def _after_fork_in_parent() -> None:
     global _forking
-    session, _forking = _forking, None
+    (session, held), _forking = _forking, (None, False)
     if session is not None:
         session.stop.after_fork(in_child=False)
-    importing.release()
+    if held:
+        importing.release()
 
 
 def _after_fork_in_child() -> None:
     global _forking, _lock, _session
-    session, _forking, _session = _forking, None, None
+    (session, held), _forking = _forking, (None, False)
     _lock = threading.Lock()  # the old one may be held by a thread that does not exist here
+    _session = None
     if session is not None:
-        _of_parents.append(session)
         session.stop.after_fork(in_child=True)
-    importing.release()
+    if held:
+        importing.release()

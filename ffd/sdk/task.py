@@ -85,7 +85,8 @@ def params() -> dict[str, Any]:
 
 def progress(step: int, total: int | None = None, **metrics: float) -> None:
     """Say how far the work is (`step` of `total`), with metrics. Cheap and never waits: only the latest is sent, in the
-    background, at most one a second; what came between is dropped."""
+    background, at most one a second; what came between is dropped. Where a replica has several processes (torchrun),
+    one of them reports."""
     current_session().progress(check_progress(step, total, dict(metrics)))
 
 

@@ -64,12 +64,19 @@ class _Details(StatusDetailsCodecBase):
 
 
 class _Channel(Channel):
-    """A channel whose finaliser leaves a forked child's copy alone: closing it there would take the socket out of the
-    event poll that the child shares with its parent."""
+    """A channel that is cut rather than closed, and whose finaliser leaves a forked child's copy alone: closing it
+    there would take the socket out of the event poll that the child shares with its parent."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._pid = os.getpid()
+
+    def cut(self) -> None:
+        """Close without TLS's goodbye, which takes round trips: the other end may be dead, or our loop near its end."""
+        socket = getattr(getattr(self._protocol, "connection", None), "_transport", None)
+        self.close()
+        if socket is not None:
+            socket.abort()
 
     def __del__(self) -> None:
         if self._pid == os.getpid():
@@ -189,7 +196,7 @@ class Transport:
     def _drop(self) -> None:
         channel, self._channel = self._channel, None
         if channel is not None:
-            channel.close()
+            channel.cut()
 
 
 def _open(address: str) -> _Channel:

@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import shutil
+import ssl
 import tempfile
 import threading
 from collections import defaultdict
@@ -55,6 +56,12 @@ class Hold(NamedTuple):
     """Answer nothing until the caller gives up or the daemon ends."""
 
 
+class Gate(NamedTuple):
+    """Answer well, but only when the test opens it."""
+
+    open: threading.Event
+
+
 class _Details(StatusDetailsCodecBase):
     def encode(self, status: Status, message: str | None, details: Any) -> bytes:
         packed = errors_pb2.Status(code=status.value, message=message or "")
@@ -77,7 +84,8 @@ class _Server(Server):
 
     def hang_up(self) -> None:
         for protocol in self.protocols:
-            protocol.processor.close()
+            if hasattr(protocol, "processor"):  # it got past the handshake
+                protocol.processor.close()
 
 
 class Daemon:
@@ -87,7 +95,7 @@ class Daemon:
         self.directory = tempfile.mkdtemp(prefix="ffd-sdk-")
         self.path = os.path.join(self.directory, "d.sock")
         self.calls: list[Call] = []
-        self.script: dict[str, list[Refuse | LoseAnswer | Hold]] = defaultdict(list)
+        self.script: dict[str, list[Refuse | LoseAnswer | Hold | Gate]] = defaultdict(list)
         self.outputs: dict[str, Any] = {}
         self.checkpoint = b""
         self.params: dict[str, Any] = {"lr": 0.1}
@@ -104,11 +112,18 @@ class Daemon:
     def address(self) -> str:
         return f"unix:{self.path}"
 
-    def start(self) -> None:
+    def start(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
+        """On its unix socket; with a port on that one of 127.0.0.1 instead."""
         up = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(up)))
+        where: dict[str, Any] = {"host": "127.0.0.1", "port": port, "ssl": tls} if port else {"path": self.path}
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(up, where)))
         self._thread.start()
         assert up.wait(PATIENCE_S)
+
+    @property
+    def connections(self) -> int:
+        """How many were made to it since it was started."""
+        return len(self.server.protocols)
 
     def kill(self) -> None:
         """Gone at once: connections drop, nothing is answered any more."""
@@ -133,7 +148,7 @@ class Daemon:
     def wait_calls(self, method: str, count: int) -> None:
         self.wait_for(lambda: self.count(method) >= count)
 
-    async def _serve(self, up: threading.Event) -> None:
+    async def _serve(self, up: threading.Event, where: dict[str, Any]) -> None:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
         self._arrived: dict[str, set[int]] = defaultdict(set)
@@ -141,7 +156,7 @@ class Daemon:
         if os.path.exists(self.path):
             os.unlink(self.path)
         self.server = _Server([_Tasks(self)])
-        await self.server.start(path=self.path)
+        await self.server.start(**where)
         up.set()
         await self._end.wait()
         self.server.close()
@@ -158,6 +173,8 @@ class Daemon:
             fault = Refuse(Status.PERMISSION_DENIED, "superseded", "attempt 1 is over")
         if isinstance(fault, Hold):
             await asyncio.get_running_loop().create_future()
+        if isinstance(fault, Gate):
+            assert await asyncio.to_thread(fault.open.wait, PATIENCE_S)
         if isinstance(fault, Refuse):
             detail = errors_pb2.ErrorDetail(code=fault.code, message=fault.message, hint=fault.hint)
             raise GRPCError(fault.status, fault.message, detail)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 from functools import partial
 
 import pytest
 from grpclib.const import Status
-from sdk_fakes import PATIENCE_S, TOKEN, Daemon, Hold, Refuse, Task, in_background
+from sdk_fakes import PATIENCE_S, TOKEN, Daemon, Gate, Hold, Refuse, Task, in_background
 
 from ffd.errors import Refusal
 from ffd.sdk.errors import Superseded
@@ -137,6 +138,19 @@ def test_progress_is_sent_latest_first_and_never_waits(daemon: Daemon, task: Tas
     daemon.start()
     daemon.wait_for(lambda: len(daemon.progress) == 1)
     assert daemon.progress == [(50, None, {"loss": 0.5})]
+
+
+def test_progress_made_while_an_older_one_is_on_its_way_is_sent_after_it(daemon: Daemon, task: Task) -> None:
+    daemon.start()
+    gate = Gate(threading.Event())
+    daemon.script["ReportProgress"] = [gate]
+    session = task.session()
+    session.progress(Progress(1, None, {}))
+    daemon.wait_calls("ReportProgress", 1)
+    session.progress(Progress(2, None, {}))
+    gate.open.set()
+    daemon.wait_for(lambda: len(daemon.progress) == 2)
+    assert [step for step, _, _ in daemon.progress] == [1, 2]
 
 
 def test_the_last_progress_is_sent_when_the_session_ends(daemon: Daemon, task: Task) -> None:

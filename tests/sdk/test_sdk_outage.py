@@ -137,7 +137,15 @@ def test_a_line_of_the_users_script_is_overruled_too(daemon: Daemon, task: Task)
 
 
 @pytest.mark.parametrize(
-    ("text", "file"), [('"two\\nlines"', ""), ("1", '{"loss": 0}\n'), ("1", "directory"), ("1", "none")]
+    ("text", "file"),
+    [
+        ('"two\\nlines"', ""),
+        ('"two\\u2028lines"', ""),
+        ('" space"', ""),
+        ("1", '{"loss": 0}\n'),
+        ("1", "directory"),
+        ("1", "none"),
+    ],
 )
 def test_what_the_file_cannot_hold_waits_for_the_daemon(daemon: Daemon, task: Task, text: str, file: str) -> None:
     if file == "directory":

@@ -104,11 +104,44 @@ def test_a_forked_child_has_its_own_session_and_leaves_the_parents_alone(daemon:
     assert daemon.outputs == {"before": 1, "child": 1, "parent": 1, "after": 1}
 
 
+def test_a_child_that_drops_its_parents_connection_does_not_cut_it(daemon: Daemon, task: Task) -> None:
+    daemon.start()
+    code = """
+        import asyncio, gc, os, warnings
+        from ffd.sdk.transport import Transport
+        async def main():
+            wire = Transport(os.environ["FFD_ADDRESS"], os.environ["FFD_TOKEN"], 0)
+            await wire.set_output("before", "1", 30)
+            child = os.fork()
+            if child == 0:
+                warnings.simplefilter("ignore")  # what a finaliser warns of it would not do if that raised
+                wire._channel = None
+                gc.collect()
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+            await wire.set_output("after", "1", 5)
+            await wire.close()
+            print(1)
+        asyncio.run(main())
+    """
+    assert answer(code, task) == 1
+    assert daemon.outputs == {"before": 1, "after": 1}
+    assert daemon.connections == 1
+
+
 def test_a_fork_while_the_network_code_is_being_imported(daemon: Daemon, task: Task) -> None:
     daemon.start()
     code = """
-        import os, ffd
+        import os, sys, threading, ffd
+        begun = threading.Event()
+        class Watch:
+            @staticmethod
+            def find_spec(name, path=None, target=None):
+                if name == "grpclib.client":
+                    begun.set()
+        sys.meta_path.insert(0, Watch)
         ffd.progress(1)
+        begun.wait()
         child = os.fork()
         if child == 0:
             ffd.set_output("child", 1)
@@ -180,17 +213,31 @@ def test_sigterm_still_ends_a_task_that_does_not_ask(daemon: Daemon, task: Task)
     assert process.returncode == -signal.SIGTERM
 
 
-def test_a_forked_child_can_be_terminated(daemon: Daemon, task: Task) -> None:
+def test_a_forked_child_can_be_terminated_from_its_first_moment(daemon: Daemon, task: Task) -> None:
     code = """
-        import multiprocessing, signal, ffd
+        import os, signal, ffd
+        os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))
         ffd.should_stop()
-        child = multiprocessing.get_context("fork").Process(target=signal.pause)
-        child.start()
-        child.terminate()
-        child.join()
-        print(-child.exitcode)
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+        print(os.WTERMSIG(os.waitpid(child, 0)[1]))
     """
     assert answer(code, task) == signal.SIGTERM
+
+
+def test_a_fork_leaves_the_parents_signals_as_they_were(daemon: Daemon, task: Task) -> None:
+    code = """
+        import os, signal, ffd
+        ffd.should_stop()
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        print(int(ffd.should_stop()))
+    """
+    assert answer(code, task) == 1
 
 
 @pytest.mark.parametrize("value", ["http://host:1", "unix:", "grpc://host", "grpc://host:port", "grpcs://:1", "host:1"])
