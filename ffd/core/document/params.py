@@ -118,13 +118,13 @@ def _enum(values: Any, kind: ParamType, path: Path, faults: Faults, limits: Docu
     return tuple(_default(value, kind, (*path, "enum", index), faults, limits) for index, value in enumerate(values))
 
 
-def _bound(value: Any, field: str, kind: ParamType, path: Path, faults: Faults) -> float | None:
+def _bound(value: float | msgspec.UnsetType, field: str, kind: ParamType, path: Path, faults: Faults) -> float | None:
     if value is msgspec.UNSET:
         return None
     if kind not in ("int", "float"):
         faults.add((*path, field), f"`{field}` applies to int and float params, this one is {kind}", key=True)
         return None
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def _pattern(value: Any, kind: ParamType, path: Path, faults: Faults) -> str:

@@ -174,4 +174,5 @@ class ResourceReader:
             return default
 
     def _share(self, value: S) -> S:
-        return self._shared.setdefault(value, value)  # type: ignore[no-any-return]
+        known: S = self._shared.setdefault(value, value)
+        return known

@@ -171,8 +171,9 @@ def describe(options: tuple[Any, ...]) -> str:
     words: list[str] = []
     for option in options:
         info = option.type if isinstance(option, inspect.Metadata) else option
-        if isinstance(option, inspect.Metadata) and (option.extra_json_schema or {}).get("description"):
-            words.append(option.extra_json_schema["description"])  # type: ignore[index]
+        named = (option.extra_json_schema or {}).get("description") if isinstance(option, inspect.Metadata) else None
+        if named:
+            words.append(named)
         elif isinstance(info, inspect.LiteralType):
             words.append(_either([str(word) for word in info.values]))
         elif isinstance(info, inspect.IntType | inspect.FloatType):
