@@ -93,9 +93,10 @@ def main() -> None:
     rows = []
     for words, at_once in (("one after the other", 1), (f"{AT_ONCE} at once", AT_ONCE)):
         floor, figure = anyio.run(measure, at_once)
+        share = f"{figure:.2f} ms, {floor / figure:.2f} of the floor"
         rows += [
             (f"floor: bare process, {words}", f"{1e3 / floor:,.0f}/s", f"{floor:.2f} ms"),
-            (f"local runtime, {words}", f"{1e3 / figure:,.0f}/s", f"{figure:.2f} ms, {floor / figure:.2f} of the floor"),
+            (f"local runtime, {words}", f"{1e3 / figure:,.0f}/s", share),
         ]
     show(rows)
 
