@@ -142,7 +142,8 @@ def wait(session: Session, target: refs.Target, timeout_ms: int, wanted: str) ->
 
     page = session.call(work)
     if page is None:
-        terminal.say(f"error: {target.workflow} is not {wanted} after {terminal.duration(timeout_ms)}")
+        awaited = "has not ended" if wanted == "ended" else f"is not {wanted}"
+        terminal.say(f"error: {target.workflow} {awaited} after {terminal.duration(timeout_ms)}")
         return exits.TIMED_OUT
     terminal.say(words.summary(page))
     if wanted not in ("ended", page.state):

@@ -94,7 +94,8 @@ def logs(
             query = await _first_fail(query)
         elif chosen:
             query = query._replace(ranks=chosen)
-        printer = Printer({page.name: page async for page in client.all_tasks(target.workflow)}, query.is_one(), grep)
+        tasks = {page.name: page async for page in client.all_tasks(target.workflow)}
+        printer = Printer(tasks, query.is_one(tasks), grep)
         cursor = ""
         if tail is not None:
             cursor = await _tail(query, tail, printer)
@@ -121,9 +122,14 @@ class Query(NamedTuple):
             offset=offset, follow=follow, cursor=cursor,
         )  # fmt: skip
 
-    def is_one(self) -> bool:
-        """Whether it can only be one replica, so that its lines need no head."""
-        return bool(self.target.item >= 0 and self.attempt and len(self.ranks) == 1)
+    def is_one(self, tasks: Mapping[str, TaskPage]) -> bool:
+        """Whether it is one replica, as far as can be told now, so that its lines need no head."""
+        pages = [page for page in tasks.values() if self.target.task in ("", page.name)]
+        return len(pages) == 1 and (
+            (self.target.item >= 0 or not pages[0].fanout)
+            and (len(self.ranks) == 1 or pages[0].replicas == 1)
+            and (self.attempt > 0 or pages[0].attempt <= 1)
+        )
 
 
 async def _tail(query: Query, count: int, printer: Printer) -> str:
@@ -195,16 +201,12 @@ class Printer:
     """Writes lines to stdout. An unfinished line is held until it is finished, long, or all is over, so that lines of
     two replicas never run into each other."""
 
-    def __init__(
-        self, tasks: Mapping[str, TaskPage], is_one: bool = False, grep: re.Pattern[bytes] | None = None
-    ) -> None:
+    def __init__(self, tasks: Mapping[str, TaskPage], is_one: bool, grep: re.Pattern[bytes] | None = None) -> None:
         self.tasks = tasks
         self.grep = grep
         self.is_raw = not sys.stdout.isatty()
         self.colour = terminal.colours(sys.stdout)
-        self.has_heads = not is_one and (
-            len(tasks) > 1 or any(page.fanout or page.replicas > 1 or page.attempt > 1 for page in tasks.values())
-        )
+        self.has_heads = not is_one  # and as soon as there is a second one after all
         self.partial: dict[Stream, bytes] = {}
         self.seen: dict[Stream, str] = {}  # its colour
 

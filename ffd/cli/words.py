@@ -66,10 +66,12 @@ def cause_block(handle: str, cause: Cause, task: TaskPage | None = None) -> list
     """The cause as several safe lines: where and how, the last lines of its log, how to read all of it."""
     lines = [terminal.cell(f"cause: {cause_line(cause, task)}")]
     lines += [f"  | {line}" for line in terminal.sanitise(cause.tail).splitlines()]
-    if cause.task and cause.attempt:
+    name = cause.task or (task.name if task is not None else "")
+    if name and cause.attempt:
         item = cause.item if task is None or task.fanout else -1
-        ref = refs.shown(handle, cause.task, item, cause.attempt, cause.rank)
-        lines.append(terminal.cell(f"logs:  ffd logs {_quoted(ref)}"))
+        lines.append(
+            terminal.cell(f"logs:  ffd logs {_quoted(refs.shown(handle, name, item, cause.attempt, cause.rank))}")
+        )
     return lines
 
 

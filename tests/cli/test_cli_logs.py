@@ -111,3 +111,14 @@ def test_tail_then_follow_goes_on_without_gap_or_duplicate(ffd: Ffd, network: Ne
 
     network.on["follow_log"] = write_more
     assert ffd("logs", "w.1", "-f", "--tail", "1").stdout == "c\nd\n"
+
+
+@pytest.mark.parametrize(
+    ("target", "has_heads"),
+    [("w.1", True), ("w.1/train", True), ("w.1/train.1", True), ("w.1/train#2:1", False), ("w.1/eval", True),
+     ("w.1/eval[3]", False)],
+)  # fmt: skip
+def test_heads_are_for_more_than_one_replica_or_attempt(ffd: Ffd, gang: Network, target: str, has_heads: bool) -> None:
+    task = target.partition("/")[2].partition("[")[0].partition("#")[0].partition(".")[0] or "train"
+    gang.logs = [lines(task, b"x\n", item=3 if task == "eval" else 0, attempt=2, rank=1 if task == "train" else 0)]
+    assert (" | x" in ffd("logs", target).stdout) == has_heads

@@ -74,7 +74,7 @@ def test_logs_on_a_screen_are_safe(first: bytes, second: bytes) -> None:
     screen = Screen()
     before, sys.stdout = sys.stdout, screen
     try:
-        printer = logs.Printer({})
+        printer = logs.Printer({}, is_one=False)
         printer.take([lines("a", first), lines("b", second), lines("a", b"end\n", offset=len(first))])
         printer.end()
     finally:
@@ -87,7 +87,7 @@ def test_logs_in_a_pipe_are_the_bytes_that_were_written(pieces: list[bytes]) -> 
     pipe = io.TextIOWrapper(io.BytesIO(), write_through=True)
     before, sys.stdout = sys.stdout, pipe
     try:
-        printer = logs.Printer({"a": TaskPage(workflow="w.1", name="a", state="running")})
+        printer = logs.Printer({}, is_one=True)
         printer.take([lines("a", piece) for piece in pieces])
         printer.end()
     finally:
