@@ -86,6 +86,15 @@ CASES = {
 @pytest.fixture
 def world(network: Network, home: Path) -> Network:
     """A failed workflow with every kind of task, a running one, two nodes and a queue."""
+    add_workflows(network)
+    add_story(network)
+    add_cluster(network)
+    (home / "work/pipe.yaml").write_text(DOCUMENT)
+    (home / "work/invalid.yaml").write_text(INVALID)
+    return network
+
+
+def add_workflows(network: Network) -> None:
     cause = Cause(
         kind="oom", message="out of memory", rank=5, exit_code=137, tail="step 41\nCUDA error\n", task="train", item=0,
         attempt=2, node="n07",
@@ -125,6 +134,16 @@ def world(network: Network, home: Path) -> Network:
                  cause=Cause("error", exit_code=1, task="eval", item=1, attempt=2, rank=0, tail="no such suite\n")),
         ItemPage(workflow="llm.42", task="eval", item=2, state="cancelled", since_at_ms=NOW_MS - 97_000),
     ]  # fmt: skip
+    network.explains["llm.42", "", -1] = Explain(
+        subject="llm.42",
+        state="failed",
+        headline="train attempt 2 rank 5: out of memory",
+        cause=cause,
+        tail="CUDA error\n",
+    )
+
+
+def add_story(network: Network) -> None:
     network.explains["llm.42", "publish", -1] = Explain(
         subject="llm.42/publish", state="ready", headline="no room: 8 H100 asked, 3 free on n02", position=1,
         checks=(
@@ -134,17 +153,13 @@ def world(network: Network, home: Path) -> Network:
         ),
         hints=("hello.1/hi holds what it would use",),
     )  # fmt: skip
-    network.explains["llm.42", "", -1] = Explain(
-        subject="llm.42",
-        state="failed",
-        headline="train attempt 2 rank 5: out of memory",
-        cause=cause,
-        tail="CUDA error\n",
-    )
     story = Story(network, "llm.42", 42, NOW_MS - 7_200_000)
     story.add("WorkflowAccepted", text="accepted as llm.42 by ada")
     story.add("WorkflowStarted", text="started")
     story.add("WorkflowEnded", text="failed: oom: out of memory (rank 5)", state="failed", cause=None)
+
+
+def add_cluster(network: Network) -> None:
     network.node_pages = [
         NodePage(name="n01", cpu_millis=16_000, cpu_used_millis=1_500, memory_bytes=64 << 30, slot_count=110),
         NodePage(name="n02", gpu_type="H100", gpu_count=8, gpu_used_count=5, cpu_millis=96_000, memory_bytes=1 << 40,
@@ -159,9 +174,6 @@ def world(network: Network, home: Path) -> Network:
         pid=4711, started_at_ms=NOW_MS - 86_400_000, commit_number=1234, workflow_count=2, ready_count=3,
         running_count=1, degraded="storage full: submissions are refused",
     )  # fmt: skip
-    (home / "work/pipe.yaml").write_text(DOCUMENT)
-    (home / "work/invalid.yaml").write_text(INVALID)
-    return network
 
 
 @pytest.mark.parametrize("case", CASES)
