@@ -92,6 +92,13 @@ def _json(value: Any) -> Any:
     return value
 
 
+def _plain(text: str) -> str:
+    """Python reads `1_000` and other scripts' digits as numbers; nothing else does."""
+    if "_" in text or not text.isascii():
+        raise ValueError
+    return text
+
+
 def _bool_text(text: str) -> bool:
     if text not in ("true", "false"):
         raise ValueError
@@ -108,8 +115,8 @@ _CHECK: dict[OutputType, Callable[[Any], Any]] = {
 }
 _READ_TEXT: dict[OutputType, Callable[[str], Any]] = {
     "string": _string,
-    "int": lambda text: _int(int(text)),
-    "float": lambda text: _float(float(text)),
+    "int": lambda text: _int(int(_plain(text))),
+    "float": lambda text: _float(float(_plain(text))),
     "bool": _bool_text,
     "json": msgspec.json.decode,
     "uri": _string,
