@@ -112,8 +112,9 @@ def check_arguments(function: Callable[..., Any], target: str, arguments: dict[s
 
 
 def publish(result: Any, target: str) -> None:
-    """Set the outputs: one JSON object when `$FFD_OUTPUT` is untouched, else one by one after what is there."""
-    if result is None:
+    """Set the outputs: one JSON object when `$FFD_OUTPUT` is untouched, else one by one after what is there. Where
+    torchrun starts several processes per replica, which share the file, the first one speaks."""
+    if result is None or os.environ.get("LOCAL_RANK", "0") != "0":
         return
     outputs = result if isinstance(result, dict) else {"result": result}
     texts = {

@@ -3,9 +3,9 @@
 - `$FFD_OUTPUT` (`OutputFile`): the runtime reads it when the process has ended and the exit report commits it, so an
   output written there is as safe as the exit itself. Lines `name=value`; the last line of a name wins. A text is
   written raw, anything else as JSON; the core types it by the task's declaration.
-- `$FFD_SPOOL_DIR/checkpoint.json` (`PendingCheckpoint`): the newest checkpoint that the daemon has not acknowledged.
-  A newer one replaces it, so one slot is the whole spool. It is on disk so that a later process of the same attempt
-  finds it (a script of several steps).
+- `$FFD_SPOOL_DIR/<rank>.checkpoint.json` (`PendingCheckpoint`): the newest checkpoint that the daemon has not
+  acknowledged. A newer one replaces it, so one slot is the whole spool. It is on disk so that a later process of the
+  same replica finds it (a script of several steps). The directory belongs to one attempt; its replicas may share it.
 
 Never here: the network. Called by `ffd.sdk.live` (in its thread), `ffd.sdk.outside` and `ffd.sdk.call`.
 """
@@ -98,8 +98,8 @@ class PendingCheckpoint:
     """The newest checkpoint not yet acknowledged: on disk, or in memory when there is no spool directory or its disk
     refuses (one notice: a full disk must not end a training run)."""
 
-    def __init__(self, directory: str) -> None:
-        self._path = os.path.join(directory, "checkpoint.json") if directory else ""
+    def __init__(self, directory: str, rank: int) -> None:
+        self._path = os.path.join(directory, f"{rank}.checkpoint.json") if directory else ""
         self._in_memory: str | None = None
         self._warned = False
 

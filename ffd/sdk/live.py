@@ -60,7 +60,7 @@ class Live:
         self._clock = clock or SystemClock()
         self._link = Link(env, self._clock, self.stop, try_timeout_s)
         self._outputs = OutputFile(env.output_path)
-        self._pending = PendingCheckpoint(env.spool_dir)
+        self._pending = PendingCheckpoint(env.spool_dir, env.rank)
         self._thread = LoopThread("ffd-sdk")
         self._used = False  # the user's code called since the last heartbeat
         self._slot = threading.Lock()  # guards _progress

@@ -111,6 +111,12 @@ def test_without_the_working_directory_on_the_path_it_is_put_there(place: Place)
     assert place.call("steps:later", arguments={"n": 1}, PYTHONSAFEPATH="1").returncode == 0
 
 
+def test_of_several_processes_of_a_replica_the_first_speaks(place: Place) -> None:
+    for local_rank in ("1", "0", "2"):
+        assert place.call("steps:later", arguments={"n": int(local_rank)}, LOCAL_RANK=local_rank).returncode == 0
+    assert place.outputs() == {"result": 1}
+
+
 def test_an_output_file_in_use_is_continued(place: Place) -> None:
     place.output.write_text("shell=1\n")
     assert place.call("steps:later", arguments={"n": 1}).returncode == 0

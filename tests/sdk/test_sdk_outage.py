@@ -207,6 +207,14 @@ def test_a_later_process_of_the_attempt_finds_and_sends_it(daemon: Daemon, task:
     assert os.listdir(task.spool_dir) == []
 
 
+def test_replicas_that_share_the_directory_keep_their_checkpoints_apart(daemon: Daemon, task: Task) -> None:
+    first, second = (task.session(FFD_RANK=str(rank)) for rank in range(2))
+    assert first.wait(first.save_checkpoint('{"rank":0}')) is False
+    assert second.wait(second.save_checkpoint('{"rank":1}')) is False
+    assert first.wait(first.load_checkpoint()) == {"rank": 0}
+    assert second.wait(second.load_checkpoint()) == {"rank": 1}
+
+
 def test_without_a_spool_directory_it_is_kept_in_memory_and_sent_at_the_end(daemon: Daemon, task: Task) -> None:
     session = task.session(FFD_SPOOL_DIR="")
     assert session.wait(session.save_checkpoint('{"step":1}')) is False
