@@ -38,9 +38,8 @@ async def main(directory: str, mode: str, site: str = "", number: str = "0") -> 
     say(f"leading {lease.epoch}")
     current = (await store.head()).number
     if mode == "hold":
-        subprocess.Popen(
-            ["cat"], stdin=subprocess.PIPE, close_fds=False
-        )  # outlives a kill of ours until its stdin ends
+        if site:
+            subprocess.Popen(["cat"], stdin=int(site), close_fds=False)  # lives until the other end is closed
         await obey(store, lease)
     while True:
         current += 1

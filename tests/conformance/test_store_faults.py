@@ -48,12 +48,13 @@ async def commits(store: SqliteStore, lease: Lease, count: int) -> None:
 
 
 @contextmanager
-def child(directory: Path, *mode: str) -> Iterator[subprocess.Popen[str]]:
+def child(directory: Path, *mode: str, inherited: int = -1) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, str(CHILD), str(directory), *mode],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        pass_fds=() if inherited < 0 else (inherited,),
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     with process:
@@ -127,16 +128,22 @@ def test_kill_at_each_site_of_a_commit(tmp_path: Path, site: str, durable: int) 
 
 
 def test_a_killed_holder_is_succeeded_at_once_although_its_children_live(tmp_path: Path) -> None:
-    async def job() -> None:
+    async def job(read_end: int) -> None:
         async with await SqliteStore.open(tmp_path) as store:
-            with child(tmp_path, "hold") as process:
+            with child(tmp_path, "hold", str(read_end), inherited=read_end) as process:
                 assert heard(process) == "leading 1"
+                assert ask(process) == "committed 1"  # by now it has its child
                 assert isinstance(await store.hold("next", "", suite.TTL_MS, 0), LeaseInfo)
                 process.kill()
                 process.wait()
                 assert await store.hold("next", "", suite.TTL_MS, 0) == Lease(2, "next", suite.TTL_MS)
 
-    run(job())
+    read_end, write_end = os.pipe()
+    try:
+        run(job(read_end))
+    finally:
+        os.close(read_end)
+        os.close(write_end)  # its child ends
 
 
 def test_a_frozen_holder_is_succeeded_after_its_time_and_fenced(tmp_path: Path) -> None:
