@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 from grpclib.protocol import H2Protocol
+from h2.settings import SettingCodes
 
 from ffd.api.access import Access
 from ffd.api.codec import to_proto
@@ -158,16 +159,20 @@ async def _receive(stream: Stream, limit_bytes: int) -> Any:
 class _Connection(H2Protocol):
     """One client's connection. Beyond the limit it is closed as soon as it is made."""
 
-    def __init__(self, like: H2Protocol, everyone: set[_Connection], limit: int) -> None:
+    def __init__(self, like: H2Protocol, everyone: set[_Connection], limits: ApiLimits) -> None:
         super().__init__(like.handler, like.config, like.h2_config)
         self._everyone = everyone
-        self._limit = limit
+        self._limits = limits
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._everyone.add(self)
-        if len(self._everyone) > self._limit:
+        if len(self._everyone) > self._limits.connections_count:
             self.close()
+        else:
+            limit = self._limits.connection_streams_count
+            self.connection._connection.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: limit})
+            self.connection.flush()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._everyone.discard(self)
@@ -185,10 +190,10 @@ class GrpcServer(grpclib.server.Server):
         super().__init__(handlers, status_details_codec=DetailsCodec())
         self.bound = bound
         self._connections: set[_Connection] = set()
-        self._connections_limit = limits.connections_count
+        self._limits = limits
 
     def _protocol_factory(self) -> H2Protocol:
-        return _Connection(super()._protocol_factory(), self._connections, self._connections_limit)
+        return _Connection(super()._protocol_factory(), self._connections, self._limits)
 
     async def serve(self) -> None:
         """Accept connections from now on; returns at once."""

@@ -21,6 +21,7 @@ from ffd.errors import FfdError, Refusal, Unavailable
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
+CALLS_COUNT = 64  # under way at once; the cost of opening one grows with their number
 
 
 class Link:
@@ -34,15 +35,17 @@ class Link:
         self._channel: Channel | None = None
         self._stubs: dict[type[Any], Any] = {}
         self._reached = False
+        self._turns = asyncio.Semaphore(CALLS_COUNT)
 
     async def call(self, stub: type[Any], method: str, request: Any) -> Any:
         """One unary call of a service's stub. Errors: those of the server; Unavailable."""
         patience = Patience(self, self._timeout_s)
         while True:
             try:
-                with self._errors():
-                    bound = getattr(self._stub(stub), method)
-                    reply = await bound(request, timeout=patience.left_s(), metadata=self._metadata)
+                async with self._turns:
+                    with self._errors():
+                        bound = getattr(self._stub(stub), method)
+                        reply = await bound(request, timeout=patience.left_s(), metadata=self._metadata)
                     self._reached = True
                     return reply
             except Unavailable as error:

@@ -102,6 +102,16 @@ async def test_many_documents_in_one_call(tmp_path: Path) -> None:
         assert await client.submit_many([]) == []
 
 
+async def test_more_streams_than_usual_fit_one_connection(tmp_path: Path) -> None:
+    async with served(tmp_path) as found, found.client() as client:
+        found.engine.commit({"kind": "X", "workflow": 1})
+        watchers = [client.watch(token="0.0") for _ in range(150)]  # HTTP/2's usual limit is 100
+        assert all([(await anext(pages)).events for pages in watchers])
+        assert (await client.status()).role == "leader"
+        for pages in watchers:
+            await pages.aclose()
+
+
 async def test_a_repeated_document_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ffd.api import submission
 

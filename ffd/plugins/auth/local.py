@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+from functools import cache
 
 from ffd.errors import Refusal
 from ffd.plugins.ports import Principal
@@ -41,6 +42,7 @@ class LocalAuth:
         )
 
 
+@cache
 def _user_name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
