@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import cache
 from types import NoneType
-from typing import Any, NamedTuple, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 
 import msgspec
 from google.protobuf.descriptor import FieldDescriptor
@@ -110,7 +110,7 @@ def _plan(kind: type[msgspec.Struct]) -> tuple[_Field, ...]:
         as_json = f"{info.name}_json"
         if as_json in proto_fields:
             del proto_fields[as_json]
-            plan.append(_json_field(info.name, as_json, optional=NoneType in get_args(info.type)))
+            plan.append(_json_field(info.name, as_json, info.type))
         elif info.name in proto_fields:
             plan.append(_field(info.name, proto_fields.pop(info.name)))
         else:
@@ -120,8 +120,11 @@ def _plan(kind: type[msgspec.Struct]) -> tuple[_Field, ...]:
     return tuple(plan)
 
 
-def _json_field(name: str, proto_name: str, *, optional: bool) -> _Field:
-    if optional:  # {} is told apart from None
+def _json_field(name: str, proto_name: str, kind: Any) -> _Field:
+    if get_origin(kind) is tuple:
+        decoder = msgspec.json.Decoder(kind)
+        return _Field(name, proto_name, msgspec.json.encode, lambda data: decoder.decode(data or b"[]"), False)
+    if NoneType in get_args(kind):  # {} is told apart from None
         return _Field(
             name, proto_name, msgspec.json.encode, lambda data: decode_object(data, name) if data else None, False
         )

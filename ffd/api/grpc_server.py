@@ -61,7 +61,10 @@ def unary(
                 with serving.traffic.stream() if waits else _time_limit(stream, serving.limits):
                     requests = _requests(stream, serving.limits)
                     reply = await method(self, access, requests if many else await _only(requests))
-            await stream.send_message(_message(reply))
+                await stream.send_message(_message(reply))
+                await (
+                    stream.send_trailing_metadata()
+                )  # a server that stops closes when no call is left: not before this
 
         return handler
 

@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 from grpclib.client import Channel
 from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
+from h2.exceptions import H2Error
 
 from ffd.api.address import Address, parse_address
 from ffd.api.problem import DetailsCodec, from_grpc
@@ -124,7 +125,7 @@ class Link:
                 f"the daemon at {self._address} did not answer within {self._timeout_s:g} s",
                 hint="look before you repeat it: it may have been done all the same",
             ) from None
-        except (OSError, StreamTerminatedError, ProtocolError) as error:
+        except (OSError, StreamTerminatedError, ProtocolError, H2Error) as error:
             self._forgive(task, cancels_count)
             unreachable = self._unreachable(error)
             self._move(self._home)

@@ -16,6 +16,7 @@ import msgspec
 from ffd.api import http_shapes as shapes
 from ffd.api import logs
 from ffd.api.access import Access
+from ffd.api.authz import VERBS
 from ffd.api.grpc_tasks import metrics, rank
 from ffd.api.limits import check_name, over, page_size
 from ffd.api.serving import Serving
@@ -82,6 +83,10 @@ class Route(NamedTuple):
     stream: Streamer | None = None
     event: Any = None
     status: int = 200
+
+    @property
+    def permission(self) -> str:
+        return VERBS[self.verb]
 
 
 # -------------------------------------------------------------------------------------------------------- workflows

@@ -22,7 +22,8 @@ def generate(into: Path) -> None:
     from grpc_tools import protoc
 
     protos = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("ffd/v1/*.proto"))
-    arguments = ["protoc", f"-I{ROOT}", f"-I{files('grpc_tools') / '_proto'}"]
+    plugin = Path(sys.executable).parent / "protoc-gen-grpclib_python"  # of this environment, also when not on PATH
+    arguments = ["protoc", f"--plugin={plugin}", f"-I{ROOT}", f"-I{files('grpc_tools') / '_proto'}"]
     arguments += [f"--python_out={into}", f"--pyi_out={into}", f"--grpclib_python_out={into}", *protos]
     if protoc.main(arguments) != 0:
         raise RuntimeError("protoc failed; its messages are above")

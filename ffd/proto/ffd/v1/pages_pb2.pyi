@@ -308,14 +308,14 @@ class DaemonPage(_message.Message):
     def __init__(self, version: _Optional[str] = ..., role: _Optional[str] = ..., epoch: _Optional[int] = ..., leader_address: _Optional[str] = ..., runtime: _Optional[str] = ..., store: _Optional[str] = ..., pid: _Optional[int] = ..., started_at_ms: _Optional[int] = ..., commit_number: _Optional[int] = ..., workflow_count: _Optional[int] = ..., ready_count: _Optional[int] = ..., running_count: _Optional[int] = ..., degraded: _Optional[str] = ...) -> None: ...
 
 class WatchPage(_message.Message):
-    __slots__ = ("token", "events", "gap")
+    __slots__ = ("token", "events_json", "gap")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
-    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_JSON_FIELD_NUMBER: _ClassVar[int]
     GAP_FIELD_NUMBER: _ClassVar[int]
     token: str
-    events: _containers.RepeatedCompositeFieldContainer[EventPage]
+    events_json: bytes
     gap: bool
-    def __init__(self, token: _Optional[str] = ..., events: _Optional[_Iterable[_Union[EventPage, _Mapping]]] = ..., gap: bool = ...) -> None: ...
+    def __init__(self, token: _Optional[str] = ..., events_json: _Optional[bytes] = ..., gap: bool = ...) -> None: ...
 
 class TaskInputs(_message.Message):
     __slots__ = ("workflow", "handle", "project", "params_json", "outputs_json", "binding_json", "checkpoint_json")
