@@ -15,15 +15,17 @@ MAX_REASON_BYTES = 200
 
 
 class StopNotice:
-    """`reason()` is "" until somebody asks; then it stays what it first was."""
+    """`reason()` is "" until somebody asks; then it stays what it first was. Only a bare signal's `terminated` gives way
+    to a reason that says more."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._reason = ""
+        self._is_terminated = False
         self._mask_at_fork: set[int] | None = None
 
     def tell(self, reason: str) -> None:
-        """The daemon or a signal asks. Later reasons do not replace the first."""
+        """The daemon asks. Later reasons do not replace the first."""
         if reason and not self._reason:
             self._reason = reason
 
@@ -31,7 +33,7 @@ class StopNotice:
         """One `stat` while nobody asked."""
         if not self._reason and self._path and os.path.exists(self._path):
             self._reason = self._read() or "stop"
-        return self._reason
+        return self._reason or ("terminated" if self._is_terminated else "")
 
     def _read(self) -> str:
         try:
@@ -69,7 +71,7 @@ class StopNotice:
         return signal.getsignal(signal.SIGTERM) == self._on_sigterm
 
     def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
-        self.tell("terminated")
+        self._is_terminated = True
 
 
 def _in_main_thread() -> bool:

@@ -205,6 +205,19 @@ def test_sigterm_is_a_notice_for_a_task_that_asks_for_it(daemon: Daemon, task: T
     assert json.loads(daemon.checkpoint) == {"step": 1}
 
 
+def test_the_notice_that_comes_with_sigterm_tells_the_reason(task: Task) -> None:
+    task.env["FFD_STOP_FILE"] = task.stop_path
+    code = """
+        import os, signal, ffd
+        ffd.should_stop()
+        with open(os.environ["FFD_STOP_FILE"], "w") as file:
+            file.write("preempted")
+        os.kill(os.getpid(), signal.SIGTERM)
+        print(int(ffd.stop_reason() == "preempted"))
+    """
+    assert answer(code, task) == 1
+
+
 def test_sigterm_still_ends_a_task_that_does_not_ask(daemon: Daemon, task: Task) -> None:
     code = "import signal, ffd; ffd.current(); print('ready'); signal.pause()"
     process = run_until_ready(code, task)
