@@ -1,4 +1,4 @@
-"""What the API tests stand on: a small engine that a test scripts, a log store of real files, and a served API.
+"""What the API tests stand on: a small engine that a test scripts, over the real log store, and a served API.
 
 The engine keeps the promises of `ffd.api.engine` that the API relies on: commits are ordered and atomic, tokens resume,
 an idempotency key has one effect. It decides nothing: tests put pages and events into it.
@@ -26,6 +26,7 @@ from ffd.core.pages import DaemonPage, EventPage, Explain, ItemPage, NodePage, Q
 from ffd.core.reports import CheckpointReported, OutputsReported
 from ffd.errors import FfdError, Refusal
 from ffd.plugins.auth.local import LocalAuth
+from ffd.plugins.logs.files import FileLogs
 from ffd.plugins.ports import Chunk, ListQuery
 
 KEY = bytes(range(32))
@@ -33,54 +34,33 @@ HELLO = b"name: hello\ntasks: {hi: {run: echo hi}}\n"
 ENDS = ("succeeded", "failed", "cancelled")
 
 
-class FileLogs:
-    """A LogStore over one file per replica. `grow` appends, and wakes who waits."""
+class GrownLogs(FileLogs):
+    """The real log store. `grow` appends as a replica would; `reads_count` counts."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._grown = anyio.Event()
-        self.reads: list[tuple[AttemptId, int, int]] = []
-
-    def _path(self, attempt: AttemptId, rank: int) -> Path:
-        return self._directory / attempt.path() / f"{rank}.log"
+    def __init__(self, state_dir: Path) -> None:
+        super().__init__(state_dir)
+        self._directory = state_dir / "runs"
+        self.reads_count = 0
 
     def grow(self, attempt: AttemptId, rank: int, data: bytes) -> None:
-        path = self._path(attempt, rank)
+        path = self._directory / attempt.path() / f"{rank}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
             file.write(data)
-        grown, self._grown = self._grown, anyio.Event()
-        grown.set()
+
+    def drop(self, attempt: AttemptId, rank: int, start: int, end: int) -> None:
+        (self._directory / attempt.path() / f"{rank}.dropped").write_text(f"{start} {end}")
 
     async def read(self, attempt: AttemptId, rank: int, offset: int, limit_bytes: int) -> Chunk:
-        self.reads.append((attempt, rank, offset))
-        data = self._path(attempt, rank).read_bytes() if self._path(attempt, rank).exists() else b""
-        start = max(0, len(data) + offset) if offset < 0 else min(offset, len(data))
-        piece = data[start : start + limit_bytes]
-        return Chunk(offset=start, data=piece, next_offset=start + len(piece), eof=start + len(piece) == len(data))
-
-    async def wait(self, attempt: AttemptId, rank: int, offset: int, timeout_ms: int) -> bool:
-        with anyio.move_on_after(timeout_ms / 1000):
-            while True:
-                grown = self._grown
-                path = self._path(attempt, rank)
-                if path.exists() and path.stat().st_size > offset:
-                    return True
-                await grown.wait()
-        return False
-
-    async def ranks(self, attempt: AttemptId) -> list[int]:
-        return []
-
-    async def remove(self, workflow: int) -> None:
-        raise AssertionError("the API never removes logs")
+        self.reads_count += 1
+        return await super().read(attempt, rank, offset, limit_bytes)
 
 
 class ScriptedEngine:
     """`fail` makes every call raise it. `asked` and `told` remember what came."""
 
     def __init__(self, directory: Path) -> None:
-        self.logs = FileLogs(directory)
+        self.logs = GrownLogs(directory)
         self.page = DaemonPage(version="0", role="leader", leader_address="unix:/run/ffd.sock", epoch=3)
         self.pages: dict[int, WorkflowPage] = {}
         self.task_pages: dict[int, list[TaskPage]] = {}
@@ -347,3 +327,4 @@ async def served(
         yield found
     finally:
         await server.aclose(grace_ms=1_000)
+        await engine.logs.close()
