@@ -15,8 +15,8 @@ MAX_REASON_BYTES = 200
 
 
 class StopNotice:
-    """`reason()` is "" until somebody asks; then it stays what it first was. Only a bare signal's `terminated` gives way
-    to a reason that says more."""
+    """`reason()` is "" until somebody asks; then it stays what it first was. Only a bare signal's `terminated` gives
+    way to a reason that says more."""
 
     def __init__(self, path: str) -> None:
         self._path = path
