@@ -30,6 +30,9 @@ class Proposal(msgspec.Struct, frozen=True, gc=False):
     places: tuple[Place, ...]
 
 
+Chosen = dict[tuple[int, int], list[Place]]  # (workflow, order of the task) -> where this plan puts it
+
+
 class Plan(msgspec.Struct, frozen=True):
     """Proposals in the order in which they must be applied. `blocked`: classes whose head does not fit now.
     `done` False: the budget ran out first."""
@@ -42,19 +45,21 @@ class Plan(msgspec.Struct, frozen=True):
 def plan(state: State, now_ms: int) -> Plan:
     """What should start now. Takes the entries it proposes (and stale ones) out of the queue; a caller that does not
     apply a proposal gives its entry back. Changes nothing else."""
-    view, proposals, blocked = View(state.space), [], []
+    view, proposals, blocked = View(state.space), list[Proposal](), list[Hashable]()
+    chosen: Chosen = {}
     work_left = state.limits.cycle_work_count
     heads = _heads(state)
     while heads and work_left > 0:
         entry, order, key = heads[0]
         work_left -= 1
-        proposal = _propose(state, view, entry, key, now_ms)
+        proposal = _propose(state, view, entry, key, now_ms, chosen)
         ready = state.ready.classes[key]
         if proposal is None:
             blocked.append(key)
             head = None
         else:
             proposals.append(proposal)
+            chosen.setdefault((entry[1], entry[2]), []).extend(proposal.places)
             ready.pop()
             head = ready.head(state.is_eligible)
         if head is None:
@@ -76,11 +81,11 @@ def _heads(state: State) -> list[tuple[Entry, int, Hashable]]:
     return heads
 
 
-def _propose(state: State, view: View, entry: Entry, key: Hashable, now_ms: int) -> Proposal | None:
+def _propose(state: State, view: View, entry: Entry, key: Hashable, now_ms: int, chosen: Chosen) -> Proposal | None:
     live = state.workflows[entry[1]]
     name = live.dag.names[entry[2]]
     task, item = live.dag.tasks[name], live.tasks[name].items[entry[3]]
-    domains = followed_domains(state, live, task)
+    domains = followed_domains(state, live, task, chosen)
     for replicas in sizes(task, item.since_at_ms or live.tasks[name].row.opened_at_ms, now_ms):
         places = place_gang(view, task.resources, task.gang, replicas, domains)
         if places is not None:
@@ -96,14 +101,18 @@ def sizes(task: Task, ready_at_ms: int, now_ms: int) -> range:
     return range(gang.replicas, (gang.min_replicas if waited else gang.replicas) - 1, -1)
 
 
-def followed_domains(state: State, live: LiveWorkflow, task: Task) -> frozenset[str]:
-    """Domains that the tasks named in `with` occupy now. Only asked for membership, never walked."""
+def followed_domains(state: State, live: LiveWorkflow, task: Task, chosen: Chosen | None = None) -> frozenset[str]:
+    """Domains that the tasks named in `with` occupy now, or will by this plan. Only asked for membership, never
+    walked; empty = they run nowhere, so anywhere is near them."""
+    places: list[Place] = []
+    for name in task.gang.topology_with:
+        for item in live.tasks[name].items:
+            if item.live is not None:
+                places += item.live.places
+        places += (chosen or {}).get((live.row.id, live.dag.order[name]), ())
     return frozenset(
         domain_of(state.space.nodes[place.node].node, task.gang.topology)
-        for name in task.gang.topology_with
-        for item in live.tasks[name].items
-        if item.live is not None
-        for place in item.live.places
+        for place in places
         if place.node in state.space.nodes
     )
 

@@ -75,7 +75,7 @@ def never_fits(state: State, task: Task) -> str:
     least = task.gang.min_replicas or task.gang.replicas
     if not hosts:
         reasons = Counter(misfit(node, ask) for node in state.nodes)
-        words = "; ".join(f"{count} of {len(state.nodes)} nodes {why}" for why, count in sorted(reasons.items()))
+        words = "; ".join(f"{count} of {len(state.nodes)} nodes: {why}" for why, count in sorted(reasons.items()))
         return words or "there are no nodes"
     empty = State(state.limits)
     empty.space.replace(tuple(hosts))

@@ -1,0 +1,246 @@
+"""Scheduling: where a gang goes, what a cycle proposes, and that a class that does not fit costs nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from ffd.core import effects as ef
+from ffd.core import reports as rp
+from ffd.core.commands import Suspend
+from ffd.core.events import NodesChanged
+from ffd.core.limits import Limits
+from ffd.core.model import Node, Place
+from ffd.core.schedule import cycle, explain
+from ffd.core.schedule.cycle import plan
+from ffd.core.schedule.place import View, place_gang
+from ffd.core.space import Space, misfit
+from ffd.core.spec import Gang, Resources, Task
+from ffd.core.state import State
+from ffd.core.step import step
+from ffd.testing.builders import attempt, gpus, nodes, rack, spec, submit, task
+from ffd.testing.cluster import Behaviour, Cluster
+
+
+def place(
+    there: Iterable[Node], asked: Task, *, taken: Iterable[Place] = (), domains: Iterable[str] = ()
+) -> list[str] | None:
+    """Names of the nodes, by rank."""
+    space = Space()
+    space.replace(tuple(there))
+    view = View(space)
+    view.take(taken, Resources(gpu_count=1))
+    found = place_gang(view, asked.resources, asked.gang, asked.gang.replicas, frozenset(domains))
+    return None if found is None else [one.node for one in found]
+
+
+def gang(replicas: int, resources: Resources = Resources(), **fields: Any) -> Task:  # noqa: B008
+    return task("g", resources=resources, gang=Gang(replicas=replicas, **fields))
+
+
+# --------------------------------------------------------------------------------------------------------- placement
+
+
+def test_a_small_task_goes_where_the_least_is_left() -> None:
+    """Whole nodes stay free for large gangs."""
+    there = nodes(3, gpu_count=8)
+    assert place(there, gang(1, gpus(1)), taken=[Place("n2", (0,))]) == ["n2"]
+
+
+def test_a_gang_is_placed_whole_or_not_at_all() -> None:
+    there = nodes(3, gpu_count=2)
+    assert place(there, gang(3, gpus(2))) == ["n1", "n2", "n3"]
+    assert place(there, gang(4, gpus(2))) is None
+    assert place(there, gang(6, gpus(1))) == ["n1", "n1", "n2", "n2", "n3", "n3"]
+
+
+def test_each_replica_gets_gpus_of_its_own() -> None:
+    space = Space()
+    space.replace(nodes(1, gpu_count=4))
+    asked = gang(2, gpus(2))
+    assert place_gang(View(space), asked.resources, asked.gang, 2, frozenset()) == (
+        Place("n1", (0, 1)),
+        Place("n1", (2, 3)),
+    )
+
+
+def test_models_are_tried_in_the_order_of_preference_and_never_mixed() -> None:
+    there = (Node("a", gpu_type="A100", gpu_count=2), Node("h", gpu_type="H100", gpu_count=2))
+    assert place(there, gang(1, gpus(1, "H100", "A100"))) == ["h"]
+    assert place(there, gang(2, gpus(2, "H100", "A100"))) is None
+    assert place(there, gang(2, gpus(2))) == ["a", "h"]
+    assert place(there, gang(1, gpus(1, "B200"))) is None
+
+
+RACKS = (*rack("r1", ["a", "b"], gpu_count=1), *rack("r2", ["c", "d", "e"], gpu_count=1))
+
+
+def test_a_required_domain_holds_the_whole_gang_and_the_tightest_one_is_taken() -> None:
+    assert place(RACKS, gang(2, gpus(1), topology="same-rack")) == ["a", "b"]
+    assert place(RACKS, gang(3, gpus(1), topology="same-rack")) == ["c", "d", "e"]
+    assert place(RACKS, gang(4, gpus(1), topology="same-rack")) is None
+
+
+def test_a_preferred_domain_gives_way() -> None:
+    assert place(RACKS, gang(4, gpus(1), topology="same-rack", topology_required=False)) == ["a", "b", "c", "d"]
+
+
+def test_same_node_and_a_level_of_its_own_name() -> None:
+    assert place(nodes(2, gpu_count=2), gang(3, gpus(1), topology="same-node")) is None
+    assert place(nodes(2, gpu_count=3), gang(3, gpus(1), topology="same-node")) == ["n1"] * 3
+    zones = (Node("a", gpu_count=1, labels={"zone": "z"}), Node("b", gpu_count=1, labels={"zone": "z"}))
+    assert place(zones, gang(2, gpus(1), topology="zone")) == ["a", "b"]
+
+
+def test_nodes_without_the_label_are_no_common_domain() -> None:
+    assert place(nodes(2, gpu_count=1), gang(2, gpus(1), topology="same-rack")) is None
+
+
+def test_another_task_is_followed_into_its_domain() -> None:
+    assert place(RACKS, gang(1, gpus(1), topology="same-rack"), domains=["r2"]) == ["c"]
+    cluster = Cluster(RACKS, {"a": Behaviour(run_ms=9_000)})
+    near = task("near", resources=gpus(1), gang=Gang(topology="same-rack", topology_with=("a",)))
+    cluster.send(submit(spec(task("a", resources=gpus(1), gang=Gang(replicas=3, topology="same-rack")), near)))
+    item = cluster.state.workflows[1].tasks["near"].items[0]
+    assert item.state == "ready"  # rack r2 is full, and r1 is not where `a` is
+
+
+@pytest.mark.parametrize(
+    ("ask", "why"),
+    [
+        (Resources(gpu_count=9), "has too few GPUs"),
+        (Resources(gpu_count=1, gpu_types=("B200",)), "has H100"),
+        (Resources(gpu_count=1, gpu_memory_bytes=100), "has GPUs with less memory"),
+        (Resources(cpu_millis=5_000), "has too little cpu"),
+        (Resources(memory_bytes=5), "has too little memory"),
+        (Resources(disk_bytes=5), "has too little disk"),
+        (Resources(rdma=True), "has no rdma"),
+        (Resources(mig_profile="1g.10gb"), "offers no MIG profiles"),
+        (Resources(gpu_count=8, cpu_millis=4_000), ""),
+    ],
+)
+def test_a_node_says_what_it_lacks(ask: Resources, why: str) -> None:
+    assert misfit(Node("n", gpu_type="H100", gpu_count=8, gpu_memory_bytes=80, cpu_millis=4_000), ask) == why
+
+
+# ---------------------------------------------------------------------------------------------------------- the cycle
+
+
+def waiting(*submits: Any, there: tuple[Node, ...] = (), limits: Limits | None = None) -> State:
+    """A state in which all of these wait, and the nodes have just come."""
+    state = State(limits)
+    step(state, list(submits), 1)
+    state.apply(NodesChanged(there), 1)
+    return state
+
+
+def proposed(state: State, now_ms: int = 1) -> list[tuple[int, str, int]]:
+    return [(p.attempt.workflow, p.attempt.task, p.attempt.item) for p in plan(state, now_ms).proposals]
+
+
+def test_priority_first_then_submit_order_then_document_order_then_item() -> None:
+    two = spec(task("b"), task("a", foreach=(1, 2)))
+    state = waiting(submit(two), submit(two, priority=700), submit(two), there=nodes())
+    each = [("b", 0), ("a", 0), ("a", 1)]
+    assert proposed(state) == [(workflow, *item) for workflow in (2, 1, 3) for item in each]
+
+
+def test_a_class_that_does_not_fit_stops_only_its_own_kind() -> None:
+    big, small = task("big", replicas=9), task("small")
+    state = waiting(submit(spec(big, small)), submit(spec(big, small)), there=nodes(1, slot_count=2))
+    assert proposed(state) == [(1, "small", 0), (2, "small", 0)]
+
+
+def test_a_blocked_class_is_not_looked_at_until_something_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    real = cycle.place_gang
+    monkeypatch.setattr(cycle, "place_gang", lambda *given: looks.append(1) or real(*given))
+    cluster = Cluster(nodes(1, slot_count=1), {"a": Behaviour(run_ms=5_000)}, is_checked=False)
+    cluster.send(submit(spec(task("a"))))
+    cluster.send(submit(spec(task("g", replicas=5, foreach=tuple(range(100))))))
+    looks.clear()
+    cluster.send(rp.ReplicaStarted(attempt("a"), 0), rp.Poke())
+    cluster.send(submit(spec(task("g", replicas=5))))
+    assert looks == []
+    cluster.send(rp.ReplicaExited(attempt("a"), 0, exit_code=0))
+    assert looks == [1]
+
+
+def test_a_cycle_keeps_to_its_budget_and_goes_on() -> None:
+    limits = Limits(cycle_work_count=4)
+    state = State(limits)
+    decision = step(state, [rp.InventoryReported(nodes()), submit(spec(task("a", foreach=tuple(range(10)))))], 1)
+    assert state.reserved_count == 4 and ef.Again() in decision.effects
+    assert ef.Again() in step(state, [rp.Poke()], 2).effects and state.reserved_count == 8
+    assert ef.Again() not in step(state, [rp.Poke()], 3).effects and state.reserved_count == 10
+
+
+def test_what_is_suspended_is_not_proposed() -> None:
+    state = waiting(submit(spec(task("a"))), submit(spec(task("b"))), Suspend(workflow=1), there=nodes())
+    assert proposed(state) == [(2, "b", 0)]
+
+
+def test_an_elastic_gang_takes_less_only_when_it_waited() -> None:
+    elastic = task("g", gang=Gang(replicas=4, min_replicas=2, wait_ms=1_000))
+    state = waiting(submit(spec(elastic)), there=nodes(1, slot_count=3))
+    assert [len(p.places) for p in plan(state, 1_000).proposals] == []
+    state.ready.unblock(state.ready_key(state.workflows[1], "g"))
+    assert [len(p.places) for p in plan(state, 1_001).proposals] == [3]
+
+
+# ------------------------------------------------------------------------------------------------------------ explain
+
+
+def reasons(cluster: Cluster, name: str, number: int = 0, workflow: int = 1) -> dict[str, tuple[str, str]]:
+    live = cluster.state.workflows[workflow]
+    return {
+        check.name: (check.verdict, check.detail)
+        for check in explain.checks(cluster.state, live, name, number, cluster.now_ms)
+    }
+
+
+def test_checks_name_the_bound_that_holds_an_item_back() -> None:
+    cluster = Cluster(nodes(), {"a": Behaviour(run_ms=9_000)})
+    cluster.send(submit(spec(task("a", foreach=(1, 2, 3), max_parallel=2))))
+    assert reasons(cluster, "a", 2)["max_parallel"] == ("wait", "2 of at most 2 items are under way")
+    cluster.send(submit(spec(task("a", foreach=(1, 2, 3)), task("b"), max_parallel=3)))
+    assert reasons(cluster, "b", workflow=2)["max_parallel"] == (
+        "wait", "3 of at most 3 items of the workflow are under way",
+    )  # fmt: skip
+
+
+def test_checks_tell_what_will_never_run_from_what_waits() -> None:
+    cluster = Cluster(nodes(2, gpu_type="A100", gpu_count=4, slot_count=9), {"a": Behaviour(run_ms=9_000)})
+    asked = [
+        task("a", resources=gpus(3)),
+        task("wrong", resources=gpus(1, "H100")),
+        task("large", replicas=3, resources=gpus(4)),
+    ]
+    cluster.send(submit(spec(*asked, task("waits", replicas=2, resources=gpus(3)))))
+    assert reasons(cluster, "wrong")["cluster"] == ("fail", "will never run here: 2 of 2 nodes: has A100")
+    assert reasons(cluster, "large")["cluster"] == (
+        "fail", "will never run here: 3 replicas are asked, all nodes together hold 2",
+    )  # fmt: skip
+    waits = reasons(cluster, "waits")
+    assert waits["cluster"][0] == "pass"
+    assert waits["space"] == (
+        "wait",
+        "asks 2 x (3 GPUs): 1 of 2 replicas fit now; free on the 2 nodes that qualify: 17 slots, 5 GPUs",
+    )
+
+
+def test_an_empty_inventory_is_said_plainly() -> None:
+    cluster = Cluster((), {})
+    cluster.send(submit(spec(task("a"))))
+    assert reasons(cluster, "a")["cluster"] == ("fail", "will never run here: there are no nodes")
+
+
+def test_position_and_holders() -> None:
+    cluster = Cluster(nodes(1, slot_count=1), {"a": Behaviour(run_ms=9_000)})
+    for _ in range(3):
+        cluster.send(submit(spec(task("a"))))
+    state = cluster.state
+    assert [explain.position(state, state.workflows[number], "a", 0) for number in (1, 2, 3)] == [0, 1, 2]
+    assert explain.holders(state, task("a")) == ["demo.1/a[0]"]
