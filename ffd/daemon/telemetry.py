@@ -22,7 +22,7 @@ from ffd.daemon.clock import Clock
 
 LAG_SAMPLE_MS = 500.0  # 2 samples a second cost less than 0.1 % of a core
 LAG_SAMPLES_COUNT = 600  # kept: five minutes
-STANDSTILL_S = 5.0  # a loop that stands still for longer has the stacks of all threads written to stderr
+STANDSTILL_S = 5.0
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
 
@@ -75,18 +75,24 @@ class LagSampler:
 
     async def run(self) -> None:
         """Sample for ever."""
-        try:
-            while True:
-                due_ms = self._clock.monotonic_ms() + LAG_SAMPLE_MS
-                if faulthandler.is_enabled():
-                    faulthandler.dump_traceback_later(STANDSTILL_S + LAG_SAMPLE_MS / 1000)
-                await self._clock.sleep_ms(LAG_SAMPLE_MS)
-                lag_ms = max(0.0, self._clock.monotonic_ms() - due_ms)
-                self._samples.append(lag_ms)
-                if lag_ms > self._warn_ms:
-                    self._log.warning("the event loop stood still", lag_ms=round(lag_ms))
-        finally:
-            faulthandler.cancel_dump_traceback_later()
+        while True:
+            due_ms = self._clock.monotonic_ms() + LAG_SAMPLE_MS
+            await self._clock.sleep_ms(LAG_SAMPLE_MS)
+            lag_ms = max(0.0, self._clock.monotonic_ms() - due_ms)
+            self._samples.append(lag_ms)
+            if lag_ms > self._warn_ms:
+                self._log.warning("the event loop stood still", lag_ms=round(lag_ms))
+
+
+async def dump_standstills(clock: Clock) -> None:
+    """Until cancelled: when the loop stands still for STANDSTILL_S, the stacks of all threads go to stderr. For a whole
+    process only: there is one such alarm in each."""
+    try:
+        while True:
+            faulthandler.dump_traceback_later(STANDSTILL_S)
+            await clock.sleep_ms(STANDSTILL_S * 300)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def rss_bytes() -> float:

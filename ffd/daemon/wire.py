@@ -34,7 +34,7 @@ from ffd.daemon.clock import Entropy, SystemClock, SystemEntropy
 from ffd.daemon.failpoints import Failpoints
 from ffd.daemon.parts import Parts
 from ffd.daemon.roots import root
-from ffd.daemon.telemetry import make_log
+from ffd.daemon.telemetry import dump_standstills, make_log
 from ffd.daemon.tree import Daemon
 from ffd.errors import PluginError
 from ffd.plugins import registry
@@ -67,7 +67,8 @@ async def run(settings: Settings) -> int:
     os.umask(0o077)
     faulthandler.enable()
     gc.set_threshold(*GC_THRESHOLD)
-    async with running(settings) as daemon:
+    async with running(settings) as daemon, anyio.create_task_group() as group:
+        group.start_soon(dump_standstills, SystemClock())
         loop = asyncio.get_running_loop()
         for number in SHUTDOWN:
             loop.add_signal_handler(number, _signalled, daemon, number)
@@ -76,6 +77,7 @@ async def run(settings: Settings) -> int:
         finally:
             for number in SHUTDOWN:
                 loop.remove_signal_handler(number)
+        group.cancel_scope.cancel()
     return 0
 
 
