@@ -296,18 +296,6 @@ def _because(cause: Cause | None) -> str:
     return f": {where}{which}{rank}{cause.message or cause.kind}"
 
 
-def resolve(state: State, text: str, project: str = "") -> int | None:
-    """A live workflow by handle or number; None when there is none in memory (the store may know it)."""
-    if text.isdecimal():
-        return int(text) if int(text) in state.workflows else None
-    found = [
-        workflow
-        for workflow, live in state.workflows.items()
-        if live.row.handle == text and (not project or live.row.project == project)
-    ]
-    return found[0] if len(found) == 1 else None
-
-
 def task_inputs(state: State, attempt: AttemptId) -> dict[str, Any]:
     """What an attempt may know, as the fields of the API's TaskInputs. Raises KeyError for one that is not current."""
     found = state.current(attempt)
