@@ -191,11 +191,10 @@ class SqliteStore:
             rows = await self._read(schema.WORKFLOW_STORY, (*parameters, workflow))
         else:
             rows = await self._read(schema.STORY, parameters)
-        try:
-            found = [story.story_entry(Entry(*row), spec_row, after) for *row, spec_row in rows]
+        try:  # in a thread: an entry may hold thousands of events, or a document of megabytes
+            return (await asyncio.to_thread(_decoded, rows, after))[:limit]
         except msgspec.DecodeError as error:
             raise sqlite_faults.damaged(self._database, str(error)) from error
-        return [entry for entry in found if entry is not None][:limit]
 
     async def verify(self) -> Verdict:
         """Also runs SQLite's own check of its pages. Reads one snapshot in a thread of its own."""
@@ -206,6 +205,11 @@ class SqliteStore:
 
 def _read_only(database: Path) -> str:
     return f"{database.as_uri()}?mode=ro"
+
+
+def _decoded(rows: list[Any], after: tuple[int, int]) -> list[StoryEntry]:
+    found = (story.story_entry(Entry(*row), spec_row, after) for *row, spec_row in rows)
+    return [entry for entry in found if entry is not None]
 
 
 def _listing_sql(query: ListQuery) -> tuple[str, list[Any]]:
