@@ -62,9 +62,8 @@ def unary(
                     requests = _requests(stream, serving.limits)
                     reply = await method(self, access, requests if many else await _only(requests))
                 await stream.send_message(_message(reply))
-                await (
-                    stream.send_trailing_metadata()
-                )  # a server that stops closes when no call is left: not before this
+                # still within the call: a server that stops closes its connections when no call is left
+                await stream.send_trailing_metadata()
 
         return handler
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -18,6 +19,8 @@ from typing import Any
 import anyio
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.log import server_logger
 
 from ffd.api.http_shapes import Body, Query
 from ffd.api.limits import ApiLimits, over
@@ -47,7 +50,9 @@ class HttpServer:
         app = web.Application(middlewares=[self._guard], client_max_size=serving.limits.document_bytes)
         for route in ROUTES:
             app.router.add_route(route.method, route.path, self._handler(route))
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1, logger=_Log(server_logger, {})
+        )
 
     async def serve(self) -> None:
         """Accept connections from now on; returns at once."""
@@ -129,6 +134,16 @@ class HttpServer:
                 raise Unavailable("limits.request_ms is over") from None
 
         return handle
+
+
+class _Log(logging.LoggerAdapter[logging.Logger]):
+    """What is not HTTP at all is the sender's fault, and it was told: no traceback for that."""
+
+    def exception(self, msg: object, *args: object, exc_info: Any = True, **more: Any) -> None:
+        if isinstance(exc_info, HttpProcessingError):
+            self.debug(msg, *args)
+        else:
+            super().exception(msg, *args, exc_info=exc_info, **more)
 
 
 class _Refused(asyncio.Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,17 @@ async def test_broken_messages_are_refused_not_a_crash(tmp_path: Path) -> None:
                     await stream.recv_message()
             assert words in from_grpc(error.value).message
         assert (await refusal_of(stub.Submit(pb.SubmitRequest(params_json=b"{")))).field == "params"
+
+
+async def test_what_is_not_grpc_harms_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    garbage = random.Random(1).randbytes(3_000)
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    async with served(tmp_path) as found, found.client() as client:
+        for bad in (b"GET / HTTP/1.1\r\n\r\n", garbage, preface + garbage, preface):
+            async with await anyio.connect_unix(parse_address(found.unix).path) as connection:
+                await connection.send(bad)
+        assert (await client.status()).role == "leader"
+    assert "Traceback" not in caplog.text
 
 
 async def test_a_large_document_goes_in_pieces(tmp_path: Path) -> None:

@@ -204,6 +204,17 @@ async def test_errors_of_the_engine_are_problems(tmp_path: Path) -> None:
         assert "limits.request_ms" in (await api.refused(503, "POST", W + "/1:suspend"))["detail"]
 
 
+async def test_what_is_not_http_shows_no_traceback(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with http(tmp_path) as api:
+        port = int(api.found.http.rpartition(":")[2])
+        for bad in (b"GET / HTTP/1.1\r\nX: \x00\r\n\r\n", b"\x16\x03\x01 hello\r\n\r\n"):
+            async with await anyio.connect_tcp("127.0.0.1", port) as connection:
+                await connection.send(bad)
+                assert b"400" in await connection.receive()
+        await api.ask("GET", "/healthz")
+    assert "Traceback" not in caplog.text
+
+
 # ------------------------------------------------------------------------------------------------------ who may call
 
 
