@@ -62,6 +62,7 @@ class Limits(CoreLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
     submits_count: int = 1_000  # documents of one SubmitBatch
     page_count: int = 1_000  # entries of one page of any list
     connections_count: int = 2_000  # open connections of each listener
+    connection_streams_count: int = 1_000  # calls and streams at once on one gRPC connection; more wait at the client
     watchers_count: int = 1_000  # open watch and follow streams
     request_ms: int = 60_000  # a call that is not a stream and has no deadline of its own
     heartbeat_ms: int = 15_000  # between signs of life of an idle HTTP event stream
