@@ -83,7 +83,7 @@ class DaemonEngine:
 
     async def _with_handle(self, reign: Reign, answer: Answer) -> Answer:
         if isinstance(answer, Accepted):
-            return msgspec.structs.replace(answer, handle=await reign.names.stored_handle(answer.workflow))
+            return msgspec.structs.replace(answer, handle=await reign.names.handle(answer.workflow))
         page = await self.workflow(answer.workflow)
         return Done(answer.workflow, page.handle, page.state, answer.duplicate)
 

@@ -24,7 +24,7 @@ NEAR_AMONG_COUNT = 2_000  # names that are compared for "did you mean"
 
 
 class Names:
-    """Of one reign. `handle` knows every live workflow, and lately ended ones."""
+    """Of one reign. Live workflows and lately ended ones need no look into the store."""
 
     def __init__(self, state: State, store: Store) -> None:
         self._state = state
@@ -58,18 +58,16 @@ class Names:
         if len(self._ended) > HANDLES_COUNT:
             del self._ended[next(iter(self._ended))]
 
-    def handle(self, workflow: int) -> str:
-        """Without asking the store; "" when it would have to be asked."""
-        return self._handles.get(workflow) or self._ended.get(workflow, "")
-
-    async def stored_handle(self, workflow: int) -> str:
-        """The same, asking the store; "" when there is no such workflow any more."""
+    async def handle(self, workflow: int) -> str:
+        """`name.N` of a workflow, live or ended; "" when there is none (any more)."""
+        known = self._handles.get(workflow) or self._ended.get(workflow)
+        if known:
+            return known
         found = await self._number(workflow)
-        if found is None:
-            return ""
-        handle = f"{found.name}.{found.number}"
-        self._remember(workflow, handle)
-        return handle
+        if found is not None:
+            known = f"{found.name}.{found.number}"
+            self._remember(workflow, known)
+        return known or ""
 
     # ---------------------------------------------------------------------------------------------------- resolving
 

@@ -207,17 +207,16 @@ class Publisher:
         return page
 
     async def _page(self, commit: Commit) -> WatchPage:
-        pages = []
+        pages, handles = [], {0: ""}
         for turn, (index, event) in enumerate(commit.events, start=1):
             if turn % TURN_COUNT == 0:
                 await anyio.lowlevel.checkpoint()
             workflow = workflow_of(event)
-            handle = (self._names.handle(workflow) or await self._stored_handle(workflow)) if workflow else ""
+            handle = handles.get(workflow)
+            if handle is None:
+                handle = handles[workflow] = await self._names.handle(workflow)
             pages.append(event_page(commit.number, index, commit.at_ms, event, handle))
         return WatchPage(token_of((commit.number, commit.events[-1][0])), tuple(pages))
-
-    async def _stored_handle(self, workflow: int) -> str:
-        return await self._names.stored_handle(workflow)
 
     async def _replay(self, workflow: int, after: Position, until: int) -> AsyncIterator[Commit]:
         """Whole commits of the story, oldest first, up to commit `until`."""

@@ -122,7 +122,7 @@ async def test_lag_is_sampled_and_a_standstill_is_logged() -> None:
     assert lag.quantile_s(0.99) == 0
     with anyio.move_on_after(60):
         await lag.run()
-    assert lag.quantile_s(0.5) == lag.quantile_s(1.0) == pytest.approx(0.08)
+    assert lag.quantile_s(0.5) == pytest.approx(0.08)
     assert log.calls[0].kwargs == {"lag_ms": 80}
 
 
