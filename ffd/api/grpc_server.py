@@ -26,6 +26,7 @@ from h2.settings import SettingCodes
 
 from ffd.api.access import Access
 from ffd.api.codec import to_proto
+from ffd.api.gather import GatheredProtocol
 from ffd.api.limits import ApiLimits, over
 from ffd.api.listen import Bound
 from ffd.api.problem import DetailsCodec, to_grpc
@@ -158,7 +159,7 @@ async def _receive(stream: Stream, limit_bytes: int) -> Any:
         raise Refusal(f"the message is not a {stream._recv_type.DESCRIPTOR.full_name}") from None
 
 
-class _Connection(H2Protocol):
+class _Connection(GatheredProtocol):
     """One client's connection. Beyond the limit it is closed as soon as it is made."""
 
     def __init__(self, like: H2Protocol, everyone: set[_Connection], limits: ApiLimits) -> None:

@@ -14,9 +14,11 @@ from typing import Any
 import anyio
 from grpclib.client import Channel
 from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
+from grpclib.protocol import H2Protocol
 from h2.exceptions import H2Error
 
 from ffd.api.address import Address, parse_address
+from ffd.api.gather import GatheredProtocol
 from ffd.api.problem import DetailsCodec, from_grpc
 from ffd.errors import FfdError, Refusal, Unavailable
 
@@ -174,12 +176,18 @@ class Patience:
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
 
+class _Channel(Channel):
+    def _protocol_factory(self) -> H2Protocol:
+        like = super()._protocol_factory()
+        return GatheredProtocol(like.handler, like.config, like.h2_config)
+
+
 def _open_channel(address: Address) -> Channel:
     codec = DetailsCodec()
     if address.scheme == "unix":
-        return Channel(path=address.path, status_details_codec=codec)
+        return _Channel(path=address.path, status_details_codec=codec)
     context = None
     if address.is_tls:
         context = ssl.create_default_context()  # SSL_CERT_FILE names another authority
         context.set_alpn_protocols(["h2"])
-    return Channel(address.host, address.port, ssl=context, status_details_codec=codec)
+    return _Channel(address.host, address.port, ssl=context, status_details_codec=codec)
