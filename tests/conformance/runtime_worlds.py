@@ -67,8 +67,8 @@ class LocalWorld:
             lines.append("trap '' TERM")
         if wish.waits:
             for rank in range(replicas):
-                self._pipe(attempt, rank, "ready")
-                self._pipe(attempt, rank, "end")
+                self.pipe(attempt, rank, "ready")
+                self.pipe(attempt, rank, "end")
             lines += ['echo > "$own.ready"', 'read -r _ < "$own.end"']
         lines.append(f"exit {wish.exit_code}")
         return launch_of(attempt, replicas, script="\n".join(lines))
@@ -76,14 +76,15 @@ class LocalWorld:
     def _own(self, attempt: AttemptId) -> Path:
         return self.folder / attempt.path().replace("/", "-")
 
-    def _pipe(self, attempt: AttemptId, rank: int, name: str) -> str:
+    def pipe(self, attempt: AttemptId, rank: int, name: str) -> str:
+        """`ready`: the replica writes to it; `end`: it waits for a line of it."""
         path = f"{self._own(attempt)}.{rank}.{name}"
         if not os.path.exists(path):
             os.mkfifo(path)
         return path
 
     async def ready(self, attempt: AttemptId, rank: int) -> None:
-        fd = os.open(self._pipe(attempt, rank, "ready"), os.O_RDONLY | os.O_NONBLOCK)
+        fd = os.open(self.pipe(attempt, rank, "ready"), os.O_RDONLY | os.O_NONBLOCK)
         try:
             await readable(fd)
         finally:
@@ -91,7 +92,7 @@ class LocalWorld:
 
     async def finish(self, found: Found) -> None:
         process = os.pidfd_open(int(found.ref))
-        pipe = os.open(self._pipe(found.attempt, found.rank, "end"), os.O_RDWR)
+        pipe = os.open(self.pipe(found.attempt, found.rank, "end"), os.O_RDWR)
         try:
             os.write(pipe, b"\n")
             await readable(process)

@@ -7,12 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from runtime_worlds import LocalWorld, VirtualWorld
 
-pytest.register_assert_rewrite("ffd.testing.conformance.runtime")
-
-from runtime_worlds import LocalWorld, VirtualWorld  # noqa: E402
-
-from ffd.testing.conformance.runtime import CHECKS, Check, World  # noqa: E402
+from ffd.testing.conformance.runtime import CHECKS, Check, World
 
 WORLDS = (LocalWorld, VirtualWorld)
 

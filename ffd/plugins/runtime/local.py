@@ -22,7 +22,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -33,7 +33,7 @@ import msgspec
 from ffd.core.effects import Launch
 from ffd.core.model import AttemptId, Node
 from ffd.core.reports import AnyReport, LaunchFailed, ReplicaExited, ReplicaStarted
-from ffd.errors import PluginError
+from ffd.errors import PluginError, Unavailable
 from ffd.plugins.ports import Credentials, Found, Reports
 from ffd.plugins.pretend import parse_pretend
 from ffd.plugins.runtime import processes, remains
@@ -41,10 +41,11 @@ from ffd.plugins.runtime.hunter import Hunter
 from ffd.plugins.runtime.keeper import Keeper
 from ffd.plugins.runtime.machine import this_machine
 from ffd.plugins.runtime.prepare import Unstartable, prepare, replica_path, stop_path
-from ffd.plugins.runtime.records import Facts, Key, Records
+from ffd.plugins.runtime.records import Facts, Key, Records, Sight
 from ffd.plugins.runtime.shim import spawn
 
 PID_LOOK_S = 0.005  # between looks at a record whose shim is just starting; only right after a daemon was killed
+RETRY_S = 0.25  # between tries to look at what a replica left, when the machine does not let us
 TURN_COUNT = 64  # entries handled before others get their turn
 
 
@@ -59,12 +60,12 @@ class Replica(msgspec.Struct, eq=False):
     is_over: bool = False
     kill_at_s: float = 0
     kill_timer: asyncio.TimerHandle | None = None
-    pid_timer: asyncio.TimerHandle | None = None
+    retry_timer: asyncio.TimerHandle | None = None
     unwatch: processes.Unwatch | None = None
 
     def close(self) -> None:
         """Stop following it."""
-        for timer in (self.kill_timer, self.pid_timer):
+        for timer in (self.kill_timer, self.retry_timer):
             if timer is not None:
                 timer.cancel()
         if self.unwatch is not None:
@@ -110,11 +111,14 @@ class LocalRuntime:
 
     def _launch(self, order: Launch, rank: int, credentials: Credentials) -> None:
         key = (order.attempt, rank)
-        if self._tell_known(key):
-            return
+        try:
+            if self._tell_known(key):
+                return
+        except OSError as error:
+            raise _unavailable(error) from None
         if order.report_only:
             self._bar(key)
-            self._tell(ReplicaExited(*key, kind="node-lost", message="it left no trace here", at_ms=_now_ms()))
+            self._tell_exit(ReplicaExited(*key, kind="node-lost", message="it left no trace here", at_ms=_now_ms()))
             return
         try:
             self._start(order, rank, credentials)
@@ -131,7 +135,7 @@ class LocalRuntime:
             if sight is None or not (sight.is_held or sight.facts.is_spent):
                 return False
             if not sight.is_held:
-                self._report_exit(key, sight.facts, None)
+                self._tell_exit(self._exit_report(key, sight.facts, None))
                 return True
             replica = self._adopt(key, sight.facts)
         if not replica.is_over:
@@ -183,11 +187,15 @@ class LocalRuntime:
         if replica.unwatch is not None and processes.has_mark(replica.pid, stop_path(self._root, *replica.key)):
             replica.is_child = processes.is_child(replica.pid)
         else:  # its shim is gone, others of it hold the lock: nobody will know how its command ends
+            replica.is_child = processes.exit_status(replica.pid) is not None
             self._main_ended(replica)
 
     def _await_pid(self, replica: Replica) -> None:
         """Its shim was spawned and is about to note its pid, or not to."""
-        sight = self._records.look(replica.key)
+        try:
+            sight = self._records.look(replica.key)
+        except OSError:  # looked for again
+            sight = Sight(replica.facts, is_held=True)
         if sight is None or not sight.is_held:
             self._main_ended(replica)
         elif sight.facts.pid:
@@ -195,10 +203,13 @@ class LocalRuntime:
             self._adopt_main(replica)
         else:
             loop = asyncio.get_running_loop()
-            replica.pid_timer = loop.call_later(PID_LOOK_S, self._await_pid, replica)
+            replica.retry_timer = loop.call_later(PID_LOOK_S, self._await_pid, replica)
 
     async def list(self) -> list[Found]:
-        found = await anyio.to_thread.run_sync(self._records.all_live)
+        try:
+            found = await anyio.to_thread.run_sync(self._records.all_live)
+        except OSError as error:
+            raise _unavailable(error) from None
         living: list[Found] = []
         for number, (key, sight) in enumerate(found):
             replica = self._replicas.get(key)
@@ -208,7 +219,7 @@ class LocalRuntime:
                 living.append(Found(*key, str(replica.pid or "")))
             elif replica is None and sight.facts.is_spent:  # it ended while nobody looked
                 pid = sight.facts.pid
-                self._end_rest(Replica(key, sight.facts, pid, is_child=processes.is_ended_child(pid)))
+                self._end_rest(Replica(key, sight.facts, pid, is_child=processes.exit_status(pid) is not None))
             if number % TURN_COUNT == TURN_COUNT - 1:
                 await anyio.lowlevel.checkpoint()
         return living
@@ -217,8 +228,19 @@ class LocalRuntime:
 
     def _main_ended(self, replica: Replica) -> None:
         """The main process is gone; what it left behind goes too. In the common case that is nothing."""
-        if replica.is_over:
-            return
+        if not replica.is_over:
+            self._retrying(self._end, replica)
+
+    def _retrying(self, step: Callable[[Replica], None], replica: Replica) -> None:
+        """Take a step of an ending; when the machine does not let us (no descriptor left), again later: the exit of
+        what is gone must not get lost."""
+        try:
+            step(replica)
+        except OSError:
+            loop = asyncio.get_running_loop()
+            replica.retry_timer = loop.call_later(RETRY_S, self._retrying, step, replica)
+
+    def _end(self, replica: Replica) -> None:
         if replica.is_child and processes.is_child(replica.pid):
             processes.signal_group(replica.pid, signal.SIGKILL)
             sight = self._records.look(replica.key)
@@ -233,38 +255,46 @@ class LocalRuntime:
         self._replicas[replica.key] = replica
         replica.is_child = replica.is_child and processes.is_child(replica.pid)
         session = replica.pid if replica.is_child else 0
-        self._hunter.hunt(stop_path(self._root, *replica.key), session, lambda: self._rest_ended(replica))
+        mark = stop_path(self._root, *replica.key)
+        self._hunter.hunt(mark, session, lambda: self._retrying(self._rest_ended, replica))
 
     def _rest_ended(self, replica: Replica) -> None:
         sight = self._records.look(replica.key)
         self._gone(replica, sight.facts if sight else replica.facts)
 
     def _gone(self, replica: Replica, facts: Facts) -> None:
+        status = processes.exit_status(replica.pid) if replica.is_child else None
+        exited = self._exit_report(replica.key, facts, status)
+        if replica.is_child:
+            processes.reap(replica.pid)
         replica.close()
-        status = processes.reap(replica.pid) if replica.is_child else None
         del self._replicas[replica.key]
         self._keeper.unwatch(f"{replica_path(self._root, *replica.key)}.log")
-        self._report_exit(replica.key, facts, status)
+        self._tell_exit(exited)
 
-    def _report_exit(self, key: Key, facts: Facts, status: int | None) -> None:
+    def _exit_report(self, key: Key, facts: Facts, status: int | None) -> ReplicaExited:
         own = replica_path(self._root, *key)
-        self._ended.setdefault(key[0], set()).add(key[1])
         found = remains.exit_of(facts, status, self._boot_id)
-        self._tell(
-            remains.exit_report(
-                key, found, f"{own}.output", f"{own}.log", self._output_bytes, self._tail_bytes, _now_ms()
-            )
+        return remains.exit_report(
+            key, found, f"{own}.output", f"{own}.log", self._output_bytes, self._tail_bytes, _now_ms()
         )
+
+    def _tell_exit(self, exited: ReplicaExited) -> None:
+        self._ended.setdefault(exited.attempt, set()).add(exited.rank)
+        self._tell(exited)
 
     # -------------------------------------------------------------------------------------------------- stopping
 
     async def stop(self, attempt: AttemptId, ranks: int, grace_ms: int, reason: str) -> None:
         for rank in range(ranks):
             key = (attempt, rank)
-            replica = self._replicas.get(key) or self._find_living(key)
-            if replica is None:
-                self._report_no_more(key)
-            elif not replica.is_over:
+            try:
+                replica = self._replicas.get(key) or self._find_living(key)
+                if replica is None:
+                    self._report_no_more(key)
+            except OSError as error:
+                raise _unavailable(error) from None
+            if replica is not None and not replica.is_over:
                 self._stop(replica, grace_ms, reason)
 
     def _find_living(self, key: Key) -> Replica | None:
@@ -275,10 +305,9 @@ class LocalRuntime:
         """It ended before, or it never ran: then it never will."""
         self._bar(key)
         sight = self._records.look(key)
-        self._report_exit(key, sight.facts if sight else Facts(is_barred=True), None)
+        self._tell_exit(self._exit_report(key, sight.facts if sight else Facts(is_barred=True), None))
 
     def _bar(self, key: Key) -> None:
-        self._ended.setdefault(key[0], set()).add(key[1])
         with contextlib.suppress(OSError):  # a full disk: nothing can be started either
             self._records.bar(key, self._boot_id)
 
@@ -364,6 +393,10 @@ def _launch_fault(error: OSError) -> tuple[Literal["error", "launch"], str]:
         errno.ENOSPC: ": the disk of the state directory is full",
     }.get(error.errno or 0, "")
     return "launch", f"this machine could not start it: {error.strerror}{hint}"
+
+
+def _unavailable(error: OSError) -> Unavailable:
+    return Unavailable(f"the records of replicas cannot be read: {error.strerror}")
 
 
 def _now_ms() -> int:

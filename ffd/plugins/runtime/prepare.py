@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from pathlib import Path
 
 import msgspec
 
@@ -31,6 +32,7 @@ INHERITED = (
 BASH = shutil.which("bash")
 SHELL_COMMAND = (BASH, "-euo", "pipefail") if BASH else ("/bin/sh", "-eu")
 CALL_MODULE = "ffd.sdk.call"
+PACKAGE_HOME = str(Path(__file__).parents[3])
 
 
 class Unstartable(Exception):
@@ -137,7 +139,9 @@ def _script(order: Launch, own: str) -> tuple[str, ...]:
 
 
 def _call(order: Launch, own: str, env: dict[str, str]) -> tuple[str, ...]:
+    """Whoever starts the daemon from a source tree has no `ffd` installed: so its own place goes on the path, last."""
     env["FFD_WITH_FILE"] = f"{own}.with.json"
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, (env.get("PYTHONPATH", ""), PACKAGE_HOME)))
     _write(env["FFD_WITH_FILE"], msgspec.json.encode(order.with_))
     python = ("torchrun",) if order.launcher == "torchrun" else (sys.executable,)
     return (*python, "-m", CALL_MODULE, order.function)

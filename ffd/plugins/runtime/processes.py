@@ -73,7 +73,7 @@ def _look_for_exit(loop: asyncio.AbstractEventLoop, pid: int, ended: Callable[[]
 
     def look() -> None:
         nonlocal timer
-        if is_ended_child(pid) or not is_alive(pid):
+        if exit_status(pid) is not None or not is_alive(pid):
             ended()
         else:
             timer = loop.call_later(LOOK_S, look)
@@ -102,21 +102,21 @@ def is_child(pid: int) -> bool:
     return True
 
 
-def is_ended_child(pid: int) -> bool:
-    """It is a child of this process that ended and was not reaped."""
+def exit_status(pid: int) -> int | None:
+    """How a child ended that is not reaped, -n = by signal n; None when it lives, or is not our child."""
     try:
-        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:
-        return False
-
-
-def reap(pid: int) -> int | None:
-    """The wait status of a child that ended, -n = killed by signal n; None when it is not our child."""
-    try:
-        found, status = os.waitpid(pid, os.WNOHANG)
+        result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return None
-    return os.waitstatus_to_exitcode(status) if found else None
+    if result is None:
+        return None
+    return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+
+
+def reap(child: int) -> None:
+    """Let go of a child that ended."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(child, os.WNOHANG)
 
 
 def signal_group(child: int, number: int) -> None:

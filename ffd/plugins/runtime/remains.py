@@ -15,6 +15,7 @@ from ffd.plugins.runtime.records import Facts, Key
 from ffd.plugins.runtime.shim import UNNOTED
 
 TAIL_LINES_COUNT = 20
+NOT_THE_FILES_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
 
 
 class Exit(msgspec.Struct, frozen=True):
@@ -70,12 +71,14 @@ def read_tail(path: str, limit_bytes: int) -> str:
 
 def read_outputs(path: str, limit_bytes: int) -> tuple[tuple[tuple[str, Any], ...], str]:
     """((name, value) pairs in file order, fault in words): `name=value` lines whose values are raw text, or one JSON
-    object that is the whole file. No file, no outputs."""
+    object that is the whole file. No file, no outputs. OSError when the machine has no descriptor or memory left."""
     try:
         data = _read(path, limit_bytes + 1)
     except FileNotFoundError:
         return (), ""
     except OSError as error:
+        if error.errno in NOT_THE_FILES_FAULT:
+            raise
         return (), f"$FFD_OUTPUT cannot be read: {error.strerror}"
     if len(data) > limit_bytes:
         return (), f"$FFD_OUTPUT has more than {limit_bytes} bytes (limits.output_bytes)"
