@@ -11,8 +11,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -41,7 +42,8 @@ class Author:
 
     def accept(self, workflows: range, live: bool, items: int) -> Batch:
         """Workflows with everything they have, in one commit each way."""
-        rows, events, listings = Rows(), [], []
+        rows, listings = Rows(), []
+        events: list[ev.AnyEvent] = []
         for workflow in workflows:
             name, state = f"name-{workflow % 50}", "running" if live else "succeeded"
             events.append(ev.WorkflowAccepted(workflow, name, workflow, "default", "d", {}, 500, "me", "", {}))
@@ -53,7 +55,8 @@ class Author:
         return self.next(rows, events, listings)
 
     def progress(self, items: int) -> Batch:
-        rows, events = Rows(), []
+        rows = Rows()
+        events: list[ev.AnyEvent] = []
         each = max(1, items // self.workflows)
         for _ in range(items // each):
             self._turn += 1
@@ -134,7 +137,7 @@ async def commit_table(directory: Path) -> None:
         for workflows in sorted({1, min(10, items), items}):
             async with await SqliteStore.open(directory / f"commit-{items}-{workflows}") as store:
                 author = await lead(store, workflows)
-                took = await commits_ms(store, lambda a=author, n=items: a.progress(n), rounds)
+                took = await commits_ms(store, partial(author.progress, items), rounds)
             what = f"commit of {items} items of {workflows} workflows, {2 * items} events"
             rows.append((what, *told(took, items, median(floor))))
     for interval_s in SWITCH_INTERVALS_S:
@@ -143,7 +146,7 @@ async def commit_table(directory: Path) -> None:
             async with await SqliteStore.open(directory / f"busy-{items}-{interval_s}") as store:
                 author = await lead(store, min(10, items))
                 with busy_interpreter():
-                    took = await commits_ms(store, lambda a=author, n=items: a.progress(n), 60)
+                    took = await commits_ms(store, partial(author.progress, items), 60)
             rows.append(
                 (f"the same beside a busy thread, {items} items, switch {interval_s * 1000:g} ms", *told(took, items))
             )
@@ -207,7 +210,7 @@ async def reads(path: Path, finished: int) -> None:
     size_bytes = (path / "ffd.db").stat().st_size
     rows = [("database with that history", f"{size_bytes / 2**20:,.0f} MiB", "")]
     async with await SqliteStore.open(path) as store:
-        asks = {
+        asks: dict[str, Callable[[], Awaitable[object]]] = {
             "newest 100 workflows": lambda: store.list_workflows(ListQuery()),
             "100 workflows of one name": lambda: store.list_workflows(ListQuery(name="name-7")),
             "one handle": lambda: store.list_workflows(ListQuery(name="name-7", number=57)),
@@ -223,10 +226,11 @@ async def reads(path: Path, finished: int) -> None:
                 await ask()
                 took.append((time.perf_counter() - start) * 1000)
             rows.append((name, f"{median(took):.2f} ms", ""))
-        for name, job in {
+        jobs: dict[str, Callable[[], Awaitable[object]]] = {
             "verify": store.verify,
             "sweep of 100 workflows (100 items each)": lambda: store.sweep(10**9, 1, 1, 100),
-        }.items():
+        }
+        for name, job in jobs.items():
             start = time.perf_counter()
             await job()
             rows.append((name, f"{time.perf_counter() - start:.1f} s", ""))

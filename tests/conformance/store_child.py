@@ -16,7 +16,7 @@ import sys
 from ffd.errors import FfdError
 from ffd.plugins.ports import Lease
 from ffd.plugins.store.sqlite import SqliteStore
-from ffd.testing.conformance.store_batches import accepted, added, batch, inventory, progress
+from ffd.testing.conformance.store_setup import accepted, added, batch, inventory, progress
 
 TTL_MS = 1_000
 

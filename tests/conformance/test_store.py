@@ -15,8 +15,9 @@ pytest.register_assert_rewrite("ffd.testing.conformance.store")
 from ffd.plugins.ports import Store  # noqa: E402
 from ffd.plugins.store.memory import MemoryDatabase, MemoryStore  # noqa: E402
 from ffd.plugins.store.sqlite import SqliteStore  # noqa: E402
-from ffd.testing.conformance.store import CHECKS, Check, Opener  # noqa: E402
+from ffd.testing.conformance.store import CHECKS  # noqa: E402
 from ffd.testing.conformance.store_random import Operation, answers, operations  # noqa: E402
+from ffd.testing.conformance.store_setup import Check, Opener  # noqa: E402
 
 
 def memory(directory: Path) -> Opener:

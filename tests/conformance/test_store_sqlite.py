@@ -7,10 +7,9 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Coroutine
+from asyncio import run
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,19 +18,21 @@ from ffd.plugins.ports import Lease, LeaseInfo
 from ffd.plugins.store import schema, sqlite_retention
 from ffd.plugins.store.sqlite import JOBS_COUNT, SqliteStore
 from ffd.plugins.store.statedir import filesystem_of, refuse_network
-from ffd.testing.conformance import store as suite
-from ffd.testing.conformance.store_batches import AT_MS, accepted, added, batch, ended, progress
-
-
-def run(job: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(job)
-
-
-async def lead(store: SqliteStore) -> Lease:
-    lease = await store.hold("leader", "", suite.TTL_MS, 0)
-    assert isinstance(lease, Lease)
-    return lease
-
+from ffd.testing.conformance import store as checks
+from ffd.testing.conformance.store_setup import (
+    AT_MS,
+    TTL_MS,
+    Check,
+    accepted,
+    added,
+    all_entries,
+    batch,
+    commit,
+    ended,
+    lead,
+    progress,
+    raises,
+)
 
 # --------------------------------------------------------------------------------------------------------- its files
 
@@ -39,7 +40,7 @@ async def lead(store: SqliteStore) -> Lease:
 def test_files_are_for_their_owner_only(tmp_path: Path) -> None:
     async def job() -> None:
         async with SqliteStore(tmp_path / "deep" / "state") as store:
-            await suite.commit(store, await lead(store), added("a"), accepted(1))
+            await commit(store, await lead(store), added("a"), accepted(1))
             modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "deep" / "state").iterdir()}
             assert {"ffd.db", "ffd.db-wal", "ffd.db-shm", "leader.lock"} <= modes.keys()
             assert set(modes.values()) == {0o600}
@@ -83,7 +84,7 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
 
     async def job() -> None:
-        error = await suite.raises(PluginError, SqliteStore.open(tmp_path / "file" / "state"))
+        error = await raises(PluginError, SqliteStore.open(tmp_path / "file" / "state"))
         assert str(tmp_path / "file" / "state") in error.message
 
     run(job())
@@ -93,7 +94,7 @@ def test_what_is_no_database_of_ours_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ffd.db").write_bytes(b"not a database, but long enough to look at" * 100)
 
     async def job() -> None:
-        error = await suite.raises(PluginError, SqliteStore.open(tmp_path))
+        error = await raises(PluginError, SqliteStore.open(tmp_path))
         assert error.code == "damaged"
 
     run(job())
@@ -104,7 +105,7 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
         await (await SqliteStore.open(tmp_path)).close()
 
     async def job() -> None:
-        error = await suite.raises(PluginError, SqliteStore.open(tmp_path))
+        error = await raises(PluginError, SqliteStore.open(tmp_path))
         assert error.code == "newer_format"
         assert error.hint
 
@@ -117,7 +118,7 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
 def test_several_may_make_the_same_database_at_once(tmp_path: Path) -> None:
     async def job() -> None:
         stores = await asyncio.gather(*(SqliteStore.open(tmp_path) for _ in range(4)))
-        answers = [await store.hold(f"number {n}", "", suite.TTL_MS, 0) for n, store in enumerate(stores)]
+        answers = [await store.hold(f"number {n}", "", TTL_MS, 0) for n, store in enumerate(stores)]
         assert [isinstance(answer, Lease) for answer in answers] == [True, False, False, False]
         for store in stores:
             await store.close()
@@ -130,8 +131,8 @@ def test_a_document_is_stored_once(tmp_path: Path) -> None:
         size_bytes = 3_000_000
         large = added("large", size_bytes)
         async with await SqliteStore.open(tmp_path) as store:
-            await suite.commit(store, await lead(store), large, accepted(2, "large"))
-            entries = await suite.all_entries(store)
+            await commit(store, await lead(store), large, accepted(2, "large"))
+            entries = await all_entries(store)
             assert entries[0].events == tuple(large.events)
         assert size_bytes < (tmp_path / "ffd.db").stat().st_size < 1.2 * size_bytes
 
@@ -193,13 +194,13 @@ def test_what_a_probe_raises_leaves_nothing_before_the_commit_and_all_after(tmp_
                 with pytest.raises(Planted):
                     await store.commit(first)
                 assert (await store.head()).number == 0
-                assert await suite.all_entries(store) == []
+                assert await all_entries(store) == []
             planted.add("commit.after")
             with pytest.raises(Planted):
                 await store.commit(first)
             assert (await store.head()).number == 1
             assert (await store.commit(first)).number == 1
-            assert (await suite.commit(store, lease, accepted(2))).number == 2
+            assert (await commit(store, lease, accepted(2))).number == 2
 
     run(job())
 
@@ -233,7 +234,7 @@ def test_two_that_find_the_lease_free_do_not_both_get_it(tmp_path: Path) -> None
                         other.execute("UPDATE lease SET epoch = 9, owner = 'other', held = 1")
 
                 await store._write(lambda: store._writer.db.set_trace_callback(overtake))
-                assert await store.hold("late", "", suite.TTL_MS, 0) == LeaseInfo(9, "other", "")
+                assert await store.hold("late", "", TTL_MS, 0) == LeaseInfo(9, "other", "")
 
     run(job())
 
@@ -243,12 +244,12 @@ def test_a_leader_that_lost_its_lease_gives_up_the_lock(tmp_path: Path) -> None:
         async with await SqliteStore.open(tmp_path) as old, await SqliteStore.open(tmp_path) as third:
             new = await SqliteStore.open(tmp_path)
             await lead(old)
-            await new.hold("new", "", suite.TTL_MS, 0)
-            assert await new.hold("new", "", suite.TTL_MS, suite.TTL_MS) == Lease(2, "new", suite.TTL_MS)
-            assert await old.hold("leader", "", suite.TTL_MS, 0, epoch=1) == LeaseInfo(2, "new", "")
-            await new.hold("new", "", suite.TTL_MS, 0, epoch=2)  # now it gets the lock, so its death will show
+            await new.hold("new", "", TTL_MS, 0)
+            assert await new.hold("new", "", TTL_MS, TTL_MS) == Lease(2, "new", TTL_MS)
+            assert await old.hold("leader", "", TTL_MS, 0, epoch=1) == LeaseInfo(2, "new", "")
+            await new.hold("new", "", TTL_MS, 0, epoch=2)  # now it gets the lock, so its death will show
             await new.close()
-            assert await third.hold("third", "", suite.TTL_MS, 0) == Lease(3, "third", suite.TTL_MS)
+            assert await third.hold("third", "", TTL_MS, 0) == Lease(3, "third", TTL_MS)
 
     run(job())
 
@@ -260,12 +261,12 @@ def test_waiting_writes_are_bounded(tmp_path: Path) -> None:
             lease = await lead(store)
             waiting = [asyncio.create_task(store.commit(batch(lease.epoch, 1, accepted(1)))) for _ in range(JOBS_COUNT)]
             assert await asyncio.to_thread(gate.reached.wait, 60)
-            error = await suite.raises(Unavailable, store.commit(batch(lease.epoch, 2, accepted(2))))
+            error = await raises(Unavailable, store.commit(batch(lease.epoch, 2, accepted(2))))
             assert str(JOBS_COUNT) in error.message
             gate.go_on.set()
             heads = await asyncio.gather(*waiting)
             assert {head.number for head in heads} == {1}
-            assert (await suite.commit(store, lease, accepted(2))).number == 2
+            assert (await commit(store, lease, accepted(2))).number == 2
 
     run(job())
 
@@ -277,7 +278,7 @@ def test_a_standby_does_not_write_while_it_waits(tmp_path: Path) -> None:
             lease = await lead(leader)
             caller = asyncio.create_task(leader.commit(batch(lease.epoch, 1, accepted(1))))
             assert await asyncio.to_thread(gate.reached.wait, 60)  # a write transaction is open now
-            assert isinstance(await standby.hold("standby", "", suite.TTL_MS, 0), LeaseInfo)
+            assert isinstance(await standby.hold("standby", "", TTL_MS, 0), LeaseInfo)
             assert (await standby.head()).number == 0
             gate.go_on.set()
             await caller
@@ -291,8 +292,8 @@ def test_a_database_locked_by_another_process_is_unavailable(tmp_path: Path) -> 
             lease = await lead(store)
             with closing(sqlite3.connect(tmp_path / "ffd.db", isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
-                await suite.raises(Unavailable, store.commit(batch(lease.epoch, 1, accepted(1))))
-                await suite.raises(Unavailable, store.hold("leader", "", suite.TTL_MS, 1, lease.epoch))
+                await raises(Unavailable, store.commit(batch(lease.epoch, 1, accepted(1))))
+                await raises(Unavailable, store.hold("leader", "", TTL_MS, 1, lease.epoch))
                 assert (await store.head()).number == 0
                 other.execute("ROLLBACK")
             assert (await store.commit(batch(lease.epoch, 1, accepted(1)))).number == 1
@@ -323,11 +324,11 @@ def test_recovery_costs_nothing_for_history(tmp_path: Path) -> None:
     async def job() -> None:
         async with await SqliteStore.open(tmp_path) as store:
             lease = await lead(store)
-            await suite.commit(store, lease, added("a"), accepted(1), progress(1, "train", range(20)))
+            await commit(store, lease, added("a"), accepted(1), progress(1, "train", range(20)))
             before = [_steps(tmp_path / "ffd.db", query) for query in queries]
             for first in range(2, 202, 50):
                 parts = [p for w in range(first, first + 50) for p in (accepted(w), progress(w, "t", (0, 1)), ended(w))]
-                await suite.commit(store, lease, *parts)
+                await commit(store, lease, *parts)
             after = [_steps(tmp_path / "ffd.db", query) for query in queries]
             assert max(b - a for a, b in zip(before, after, strict=True)) < 5  # not one per finished workflow
 
@@ -340,16 +341,14 @@ def test_recovery_costs_nothing_for_history(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "check",
     [
-        suite.retention_follows_the_policy,
-        suite.retention_removes_all_of_a_workflow_and_nothing_else,
-        suite.retention_trims_the_front_of_the_story,
+        checks.retention_follows_the_policy,
+        checks.retention_removes_all_of_a_workflow_and_nothing_else,
+        checks.retention_trims_the_front_of_the_story,
     ],
     ids=lambda check: check.__name__,
 )
 @pytest.mark.parametrize("rows", [1, 3])
-def test_retention_in_small_slices(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: suite.Check, rows: int
-) -> None:
+def test_retention_in_small_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: Check, rows: int) -> None:
     monkeypatch.setattr(sqlite_retention, "SLICE_ROW_COUNT", rows)
     asyncio.run(check(lambda: SqliteStore.open(tmp_path)))
 
@@ -358,7 +357,7 @@ def test_a_removal_that_was_cut_short_is_finished_by_the_next_sweep(tmp_path: Pa
     async def job() -> None:
         async with await SqliteStore.open(tmp_path) as store:
             lease = await lead(store)
-            await suite.commit(store, lease, added("a"), accepted(1), progress(1, "t", range(9)), ended(1), accepted(2))
+            await commit(store, lease, added("a"), accepted(1), progress(1, "t", range(9)), ended(1), accepted(2))
             policy = sqlite_retention.Policy(AT_MS + 1, 1, 1, 10)
             assert await store._write(sqlite_retention.unlist, store._writer, policy) == [1]
         async with await SqliteStore.open(tmp_path) as store:

@@ -251,7 +251,7 @@ class MemoryStore:
         entries = iter(db.entries)
         waiting = next(entries, None)
         while waiting is not None and waiting.number < first:
-            audit.entry(waiting)
+            audit.early(waiting)
             waiting = next(entries, None)
         for commit in db.commits:
             own = []

@@ -7,6 +7,7 @@ from functools import cache
 import msgspec
 
 VERSION = 1  # PRAGMA user_version; a higher one is refused
+LAST_NUMBER = 2**63 - 1  # no commit has a higher one
 
 TABLES = (
     """CREATE TABLE commits(

@@ -25,11 +25,12 @@ import aiosqlite
 import msgspec
 
 from ffd.core.model import Listing, Rows
-from ffd.errors import Unavailable
+from ffd.errors import PluginError, Unavailable
 from ffd.plugins.ports import Batch, Head, Lease, LeaseInfo, ListQuery, Loaded, StoryEntry, Verdict
 from ffd.plugins.store import schema, sqlite_faults, sqlite_retention, story
 from ffd.plugins.store.lease import Claim
 from ffd.plugins.store.sqlite_writer import Probe, Writer, lost_commits
+from ffd.plugins.store.statedir import HighWater
 from ffd.plugins.store.story import Audit, Commit, Entry
 
 T = TypeVar("T")
@@ -78,6 +79,9 @@ class SqliteStore:
         try:
             await self._submit(self._writer.open)
             self._reader = await aiosqlite.connect(_read_only(self._database), uri=True)
+        except sqlite3.Error as error:
+            await self._shut()
+            raise sqlite_faults.translate(error, self._database) from error
         except BaseException:
             await self._shut()
             raise
@@ -101,24 +105,27 @@ class SqliteStore:
 
     # -------------------------------------------------------------------------------------------------- the threads
 
-    async def _write(self, job: Callable[..., T], *args: Any) -> T:
+    def _open(self) -> aiosqlite.Connection:
         if self._reader is None:
             raise Unavailable("the store is closed")
-        return await self._submit(job, *args)
+        return self._reader
 
-    async def _submit(self, job: Callable[..., T], *args: Any) -> T:
-        """Run a job in the writer thread. Cancelling the caller does not take it out of the queue."""
+    async def _write(self, job: Callable[..., T], *args: Any) -> T:
+        self._open()
         if not self._jobs.acquire(blocking=False):
             raise Unavailable(f"{JOBS_COUNT} writes wait for the disk already")
+        return await self._submit(job, *args, done=lambda _: self._jobs.release())
+
+    async def _submit(self, job: Callable[..., T], *args: Any, done: Callable[[object], None] | None = None) -> T:
+        """Run a job in the writer thread. Cancelling the caller does not take it out of the queue."""
         future = self._thread.submit(self._writer.call, job, *args)
-        future.add_done_callback(lambda _: self._jobs.release())
+        if done is not None:
+            future.add_done_callback(done)
         return await asyncio.shield(asyncio.wrap_future(future))
 
     async def _read(self, sql: str, parameters: Iterable[Any]) -> list[Any]:
-        if self._reader is None:
-            raise Unavailable("the store is closed")
         try:
-            return list(await self._reader.execute_fetchall(sql, parameters))
+            return list(await self._open().execute_fetchall(sql, parameters))
         except sqlite3.Error as error:
             raise sqlite_faults.translate(error, self._database) from error
 
@@ -136,17 +143,21 @@ class SqliteStore:
     async def hold(self, owner: str, address: str, ttl_ms: int, now_ms: int, epoch: int = 0) -> Lease | LeaseInfo:
         """As `ports.Store.hold`; beyond it, a holder that died on this machine is succeeded at once: it had a lock on
         `leader.lock`, which the system frees with the process. One that is merely frozen keeps it: then the time to
-        live decides."""
+        live decides. (Frozen in the middle of a commit it also keeps the database locked, and all others get
+        Unavailable until it goes on or is killed.)"""
         return await self._write(self._writer.hold, Claim(owner, address, ttl_ms, now_ms, epoch))
 
     async def release(self, lease: Lease) -> None:
         await self._write(self._writer.release, lease)
 
     async def load(self, lease: Lease) -> Loaded:
-        """PluginError(lost_commits) when the database falls short of the high-water mark."""
-        return await self._write(self._writer.load, lease, self._accept_loss)
+        """PluginError(lost_commits) when the database falls short of the high-water mark. A loss is accepted once."""
+        loaded = await self._write(self._writer.load, lease, self._accept_loss)
+        self._accept_loss = False
+        return loaded
 
     async def commit(self, batch: Batch) -> Head:
+        self._open()
         self._tidy_soon()
         return await self._write(self._writer.commit, batch)
 
@@ -198,9 +209,11 @@ class SqliteStore:
 
     async def verify(self) -> Verdict:
         """Also runs SQLite's own check of its pages. Reads one snapshot in a thread of its own."""
-        if self._reader is None:
-            raise Unavailable("the store is closed")
-        return await asyncio.to_thread(_verify, self._database, self._writer)
+        self._open()
+        try:
+            return await asyncio.to_thread(_verify, self._database, self._writer.mark)
+        except sqlite3.Error as error:
+            raise sqlite_faults.translate(error, self._database) from error
 
 
 def _read_only(database: Path) -> str:
@@ -233,7 +246,7 @@ def _listing_sql(query: ListQuery) -> tuple[str, list[Any]]:
     return f"{' UNION ALL '.join(walks)} ORDER BY 1 DESC LIMIT ?", [*parameters, limit]
 
 
-def _verify(database: Path, writer: Writer) -> Verdict:
+def _verify(database: Path, mark: HighWater) -> Verdict:
     with closing(sqlite3.connect(_read_only(database), uri=True, isolation_level=None)) as db:
         audit = Audit(lambda digest: next((row for (row,) in db.execute(schema.SPEC_ROW, (digest,))), None))
         try:
@@ -241,22 +254,26 @@ def _verify(database: Path, writer: Writer) -> Verdict:
             for (text,) in db.execute("PRAGMA quick_check"):
                 if text != "ok":
                     audit.fault(text)
-            loss = lost_commits(db, writer.mark)
+            _audit_story(db, audit)
+            loss = lost_commits(db, mark)
             if loss:
                 audit.fault(loss)
-            _audit_story(db, audit)
         except sqlite3.DatabaseError as error:
             audit.fault(f"the database cannot be read on: {error}")
+        except PluginError as error:  # of the mark
+            audit.fault(error.message)
         return audit.verdict()
 
 
 def _audit_story(db: sqlite3.Connection, audit: Audit) -> None:
     first: int = db.execute(schema.FIRST_COMMIT).fetchone()[0]
-    for row in db.execute(schema.ENTRIES, (0, first - 1)):  # what retention left before the first commit it left
-        audit.entry(Entry(*row))
+    for row in db.execute(schema.ENTRIES, (0, first - 1)):
+        audit.early(Entry(*row))
     while page := [Commit(*row) for row in db.execute(schema.COMMITS, (first, AUDIT_PAGE_COUNT))]:
         entries = (Entry(*row) for row in db.execute(schema.ENTRIES, (first, page[-1].number)))
         by_number = {number: list(group) for number, group in groupby(entries, attrgetter("number"))}
         for commit in page:
             audit.commit(commit, by_number.get(commit.number, ()))
         first = page[-1].number + 1
+    for row in db.execute(schema.ENTRIES, (first, schema.LAST_NUMBER)):
+        audit.stray(Entry(*row))

@@ -226,6 +226,17 @@ class Audit:
         self._last = commit
         self._commits += 1
 
+    def early(self, entry: Entry) -> None:
+        """An entry from before the first commit there is. Retention leaves some, but none of a workflow."""
+        if entry.workflow:
+            self.stray(entry)
+        else:
+            self.entry(entry)
+
+    def stray(self, entry: Entry) -> None:
+        """An entry without a commit that it could be of."""
+        self.fault(f"commit {entry.number} is missing, but not its story entry at event {entry.index}")
+
     def entry(self, entry: Entry) -> None:
         """One story entry by itself."""
         where = f"the story entry at commit {entry.number}, event {entry.index}"

@@ -7,77 +7,34 @@ operations that several stores must answer alike.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import TypeVar, get_args
+from collections.abc import Awaitable
+from typing import get_args
 
-from ffd.core.events import AnyEvent, SpecAdded
+from ffd.core.events import AnyEvent, NodesChanged, SpecAdded
 from ffd.core.model import Rows
-from ffd.errors import Fenced, FfdError, Unavailable
-from ffd.plugins.ports import Head, Lease, LeaseInfo, ListQuery, Store, StoryEntry
-from ffd.testing.conformance.store_batches import (
+from ffd.errors import Fenced, Unavailable
+from ffd.plugins.ports import Head, Lease, LeaseInfo, ListQuery, Store
+from ffd.testing.conformance.store_setup import (
     AT_MS,
+    DAY_MS,
     SAMPLES,
+    TTL_MS,
+    Check,
+    Opener,
     Part,
     accepted,
     added,
+    all_entries,
     batch,
+    commit,
     ended,
     inventory,
+    leading,
+    opened,
     progress,
+    raises,
     reopened,
 )
-
-Opener = Callable[[], Awaitable[Store]]
-Check = Callable[[Opener], Awaitable[None]]
-E = TypeVar("E", bound=FfdError)
-
-TTL_MS = 1_000
-DAY_MS = 86_400_000
-
-
-@asynccontextmanager
-async def opened(opener: Opener) -> AsyncIterator[Store]:
-    store = await opener()
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
-@asynccontextmanager
-async def leading(opener: Opener) -> AsyncIterator[tuple[Store, Lease]]:
-    """A store whose lease we hold."""
-    async with opened(opener) as store:
-        lease = await store.hold("leader", "here:1", TTL_MS, 0)
-        assert isinstance(lease, Lease)
-        yield store, lease
-
-
-async def raises(kind: type[E], awaitable: Awaitable[object]) -> E:
-    """The error of exactly this kind that `awaitable` must raise."""
-    try:
-        await awaitable
-    except FfdError as error:
-        assert type(error) is kind, f"expected {kind.__name__}, got {type(error).__name__}: {error}"
-        return error
-    raise AssertionError(f"expected {kind.__name__}, nothing was raised")
-
-
-async def commit(store: Store, lease: Lease, *parts: Part) -> Head:
-    """Commit the parts after the head."""
-    return await store.commit(batch(lease.epoch, (await store.head()).number + 1, *parts))
-
-
-async def all_entries(store: Store) -> list[StoryEntry]:
-    """The whole story, read page by page as a replay does."""
-    entries: list[StoryEntry] = []
-    after = (0, 0)
-    while page := await store.read_story(after, limit=7):
-        entries += page
-        after = (page[-1].number, page[-1].index + len(page[-1].events) - 1)
-    return entries
-
 
 # -------------------------------------------------------------------------------------------------------- the lease
 
@@ -414,7 +371,7 @@ async def retention_trims_the_front_of_the_story(opener: Opener) -> None:
         await commit(store, lease, inventory("n3"))
         assert await store.sweep(AT_MS + 1, 1, 1, 10) == [1]
         left = await all_entries(store)
-        assert [entry.number for entry in left if isinstance(entry.events[0], type(SAMPLES[-1]))] == [5, 7]
+        assert [entry.number for entry in left if isinstance(entry.events[0], NodesChanged)] == [5, 7]
         verdict = await store.verify()
         assert verdict.faults == ()
         assert verdict.commits == 2  # 6 and 7: everything before belongs to no workflow

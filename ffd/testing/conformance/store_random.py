@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from ffd.core.model import Rows
 from ffd.errors import FfdError
 from ffd.plugins.ports import Batch, Lease, ListQuery, Loaded, Store
-from ffd.testing.conformance.store import Opener, all_entries
-from ffd.testing.conformance.store_batches import (
+from ffd.testing.conformance.store_setup import (
     AT_MS,
+    Opener,
     Part,
     accepted,
     added,
+    all_entries,
     batch,
     ended,
     inventory,

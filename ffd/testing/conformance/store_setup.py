@@ -1,19 +1,82 @@
-"""Batches for the checks of a store: small, made by hand, with events, rows and listings that belong together."""
+"""What checks of a store start from: handles and leases, and small batches whose events, rows and listings fit.
+
+Used by `store`, `store_random` and by the tests of each store. Never here: what a store promises.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import msgspec
 
 from ffd.core import events as ev
 from ffd.core.model import AttemptId, Cause, Listing, Node, Outcome, Place, Rows
 from ffd.core.spec import Spec, Task
-from ffd.plugins.ports import Batch
+from ffd.errors import FfdError
+from ffd.plugins.ports import Batch, Head, Lease, Store, StoryEntry
 
 _encode = msgspec.msgpack.Encoder().encode
 
 AT_MS = 1_700_000_000_000  # the instant of commit 0; commit n happens n seconds later
+TTL_MS = 1_000
+DAY_MS = 86_400_000
+
+Opener = Callable[[], Awaitable[Store]]
+Check = Callable[[Opener], Coroutine[Any, Any, None]]
+E = TypeVar("E", bound=FfdError)
+
+
+@asynccontextmanager
+async def opened(opener: Opener) -> AsyncIterator[Store]:
+    store = await opener()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def leading(opener: Opener) -> AsyncIterator[tuple[Store, Lease]]:
+    """A store whose lease we hold."""
+    async with opened(opener) as store:
+        yield store, await lead(store)
+
+
+async def lead(store: Store) -> Lease:
+    """Take the lease, which must be free."""
+    lease = await store.hold("leader", "here:1", TTL_MS, 0)
+    assert isinstance(lease, Lease), lease
+    return lease
+
+
+async def raises(kind: type[E], awaitable: Awaitable[object]) -> E:
+    """The error of exactly this kind that `awaitable` must raise."""
+    try:
+        await awaitable
+    except FfdError as error:
+        assert type(error) is kind, f"expected {kind.__name__}, got {type(error).__name__}: {error}"
+        return error
+    raise AssertionError(f"expected {kind.__name__}, nothing was raised")
+
+
+async def commit(store: Store, lease: Lease, *parts: Part) -> Head:
+    """Commit the parts after the head."""
+    return await store.commit(batch(lease.epoch, (await store.head()).number + 1, *parts))
+
+
+async def all_entries(store: Store) -> list[StoryEntry]:
+    """The whole story, read page by page as a replay does."""
+    entries: list[StoryEntry] = []
+    after = (0, 0)
+    while page := await store.read_story(after, limit=7):
+        entries += page
+        after = (page[-1].number, page[-1].index + len(page[-1].events) - 1)
+    return entries
+
+
+# -------------------------------------------------------------------------------------------------- batches
 
 
 class Part(msgspec.Struct):
