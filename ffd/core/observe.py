@@ -59,7 +59,8 @@ def replica_exited(work: Work, report: reports.ReplicaExited) -> None:
     cause = _cause_of(report, attempt, work.state.limits.tail_bytes)
     if cause is None:
         try:
-            outputs = typed_outputs(spec, report.outputs, attempt.outputs, work.state.limits, is_text=True)
+            is_text = not report.outputs_are_json
+            outputs = typed_outputs(spec, report.outputs, attempt.outputs, work.state.limits, is_text=is_text)
         except OutputFault as fault:
             cause = Cause("output", str(fault), rank=report.rank, exit_code=0)
     code = 128 + report.signal if report.signal else report.exit_code
@@ -169,7 +170,8 @@ def outputs_reported(work: Work, report: reports.OutputsReported) -> None:
     except OutputFault as fault:
         work.answer(Refusal(str(fault), code=fault.code, field=fault.field))
         return
-    work.emit(ev.OutputsSet(report.attempt, outputs))
+    if any(name not in attempt.outputs or attempt.outputs[name] != value for name, value in outputs.items()):
+        work.emit(ev.OutputsSet(report.attempt, outputs))  # a repeated call adds nothing to the story
     work.answer(None)
 
 

@@ -29,8 +29,9 @@ class ReplicaExited(Report, frozen=True, gc=False):
     """A replica is proven gone. Exactly one of exit_code >= 0 or signal > 0, or neither when the status is unknown.
 
     `kind` is the runtime's own classification ("" = derive from the code): oom, node-lost, evicted, gpu-error ...
-    `outputs`: what it wrote to $FFD_OUTPUT, as (name, raw text) pairs in file order; `output_fault` says why that file
-    could not be read (too large, malformed). `tail`: last lines of its log, bounded."""
+    `outputs`: what it wrote to $FFD_OUTPUT, as (name, value) pairs in file order: raw text, to be read by the declared
+    type, unless `outputs_are_json` (the file was a JSON object: its strings are strings). `output_fault` says why that
+    file could not be read (too large, malformed). `tail`: last lines of its log, bounded."""
 
     attempt: AttemptId
     rank: int
@@ -42,6 +43,7 @@ class ReplicaExited(Report, frozen=True, gc=False):
     output_fault: str = ""
     tail: str = ""
     at_ms: int = 0
+    outputs_are_json: bool = False
 
 
 class LaunchFailed(Report, frozen=True, gc=False):

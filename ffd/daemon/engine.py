@@ -213,10 +213,10 @@ class DaemonEngine:
         replicas = len(found[3].places)
         if not 0 <= rank < replicas:
             raise Refusal(f"rank {rank} of {replicas} replicas", field="rank")
-        reign.ephemeral.alive(attempt, self._parts.clock.wall_ms())
-        meeting = reign.ephemeral.arrive(attempt, rank, name, replicas)
-        await meeting.passed.wait()
-        return meeting.state()
+        meeting, is_new = reign.ephemeral.arrive(attempt, rank, name, replicas)
+        if is_new:  # ranks that wait arrive again and again: that is no sign of life
+            reign.ephemeral.alive(attempt, self._parts.clock.wall_ms())
+        return await meeting.passed()
 
     # ---------------------------------------------------------------------------------------------------- the daemon
 

@@ -11,23 +11,46 @@ from typing import Any
 
 from ffd.api.engine import BarrierState
 from ffd.core.model import AttemptId
-from ffd.errors import Refusal
+from ffd.daemon.barrier import copy_of
+from ffd.errors import FfdError, Refusal
 
 BARRIERS_COUNT = 1_000  # of one attempt; passed ones make room
 
 
 class Meeting:
-    """One barrier: who arrived, and the others that wait."""
+    """One barrier: who arrived, and the others that wait. `broken`: nobody else will come."""
 
-    __slots__ = ("arrived", "passed", "replicas")
+    __slots__ = ("_over", "arrived", "broken", "replicas")
 
     def __init__(self, replicas: int) -> None:
         self.replicas = replicas
         self.arrived: dict[int, None] = {}
-        self.passed = asyncio.Event()
+        self.broken: FfdError | None = None
+        self._over = asyncio.Event()
 
-    def state(self) -> BarrierState:
-        return BarrierState(len(self.arrived), self.replicas, self.passed.is_set())
+    @property
+    def is_passed(self) -> bool:
+        return len(self.arrived) >= self.replicas
+
+    def arrive(self, rank: int) -> bool:
+        """True the first time."""
+        is_new = rank not in self.arrived
+        self.arrived[rank] = None
+        if self.is_passed:
+            self._over.set()
+        return is_new
+
+    def break_up(self, reason: FfdError) -> None:
+        if not self.is_passed:
+            self.broken = reason
+            self._over.set()
+
+    async def passed(self) -> BarrierState:
+        """Wait until all are there. Raises the reason when that cannot be any more."""
+        await self._over.wait()
+        if self.broken is not None:
+            raise copy_of(self.broken)
+        return BarrierState(len(self.arrived), self.replicas, self.is_passed)
 
 
 class Signs:
@@ -75,35 +98,45 @@ class Ephemeral:
         attempts = self._workflows.get(workflow, {})
         return {attempt: signs.progress[min(signs.progress)] for attempt, signs in attempts.items() if signs.progress}
 
-    def arrive(self, attempt: AttemptId, rank: int, name: str, replicas: int) -> Meeting:
-        """Rank `rank` is at the barrier `name` (idempotent). Refusal (limit): too many are open."""
+    def arrive(self, attempt: AttemptId, rank: int, name: str, replicas: int) -> tuple[Meeting, bool]:
+        """Rank `rank` is at the barrier `name` (idempotent); True the first time. Refusal (limit): too many."""
         meetings = self._of(attempt).meetings
         found = meetings.get(name)
         if found is None:
             if len(meetings) >= BARRIERS_COUNT:
                 _make_room(meetings)
             found = meetings[name] = Meeting(replicas)
-        found.arrived[rank] = None
-        if len(found.arrived) >= replicas:
-            found.passed.set()
-        return found
+        return found, found.arrive(rank)
 
     def settle(self, attempt: AttemptId) -> None:
         """The attempt is over."""
-        attempts = self._workflows.get(attempt.workflow)
-        if attempts is not None:
-            attempts.pop(attempt, None)
+        attempts = self._workflows.get(attempt.workflow, {})
+        signs = attempts.pop(attempt, None)
+        if signs is not None:
+            _break_up(signs, Refusal(f"{attempt.label()} is not the live attempt any more", code="superseded"))
             if not attempts:
                 del self._workflows[attempt.workflow]
 
     def forget(self, workflow: int) -> None:
-        self._workflows.pop(workflow, None)
+        for attempt in list(self._workflows.get(workflow, ())):
+            self.settle(attempt)
+
+    def close(self, reason: FfdError) -> None:
+        """The reign is over: who waits at a barrier arrives again at the next one's."""
+        for attempts in self._workflows.values():
+            for signs in attempts.values():
+                _break_up(signs, reason)
+
+
+def _break_up(signs: Signs, reason: FfdError) -> None:
+    for meeting in signs.meetings.values():
+        meeting.break_up(reason)
 
 
 def _make_room(meetings: dict[str, Meeting]) -> None:
     """Drop the oldest barrier that everybody passed."""
     for name, meeting in meetings.items():
-        if meeting.passed.is_set():
+        if meeting.is_passed:
             del meetings[name]
             return
     raise Refusal(
