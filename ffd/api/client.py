@@ -327,8 +327,19 @@ class Client:
         return from_proto(DaemonPage, await self._link.call(ClusterStub, "Status", cluster_pb2.StatusRequest()))
 
     async def stop_daemon(self) -> None:
-        """Ask the daemon to stop (administrators). Its tasks go on."""
-        await self._link.call(ClusterStub, "Stop", cluster_pb2.StopRequest())
+        """Ask the daemon to stop (administrators). Its tasks go on. It may close before its answer is read."""
+        try:
+            await self._link.call(ClusterStub, "Stop", cluster_pb2.StopRequest())
+        except Unavailable:
+            if await self._answers():
+                raise
+
+    async def _answers(self) -> bool:
+        try:
+            await self.status()
+        except Unavailable:
+            return False
+        return True
 
     async def _workflows(self, method: str, request: Any) -> Any:
         return await self._link.call(WorkflowsStub, method, request)
