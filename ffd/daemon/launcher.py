@@ -17,9 +17,10 @@ from ffd.core.effects import Launch, Settled, Stop
 from ffd.core.model import AttemptId
 from ffd.daemon.clock import Alarm, Backoff
 from ffd.daemon.parts import Parts
+from ffd.daemon.roots import outcome_of
 from ffd.daemon.telemetry import Metrics
 from ffd.daemon.tenure import Tenure
-from ffd.errors import Unavailable
+from ffd.errors import Fenced, PluginError, Unavailable
 from ffd.plugins.ports import Runtime
 
 RETRY_FIRST_MS, RETRY_MOST_MS = 100.0, 30_000.0
@@ -119,23 +120,40 @@ class Launcher:
                 turn_ms = self._parts.clock.monotonic_ms()
 
     async def _work_off(self, attempt: AttemptId) -> None:
+        """All that is to be done about one attempt, as far as it can be done now."""
         chain = self._chains[attempt]
         while chain.orders:
-            try:
-                await self._carry_out(chain.orders[0])
-            except Unavailable as error:
-                if len(chain.orders) == 1:
-                    self._try_later(attempt, chain, error)
-                    return  # the worker is free meanwhile
-            chain.orders.popleft()
+            failure = await outcome_of(partial(self._carry_out, chain.orders[0]))
+            if failure is None:
+                chain.orders.popleft()
+            elif not self._got_over(failure, attempt, chain):
+                return  # tried again later; the worker is free meanwhile
         del self._chains[attempt]
 
-    def _try_later(self, attempt: AttemptId, chain: Chain, error: Unavailable) -> None:
+    def _got_over(self, error: Exception, attempt: AttemptId, chain: Chain) -> bool:
+        """What to do about a failed order. Raises what the whole daemon must know. True: go on with the chain; False:
+        its first order is tried again later. A bug that one attempt hits stops no other (R6): what may have started of
+        it is stopped, and the reports of that say how it ended."""
+        order = chain.orders[0]
+        if isinstance(error, PluginError | Fenced):
+            raise error
+        if not isinstance(error, Unavailable):
+            self._parts.log.error("a call to the runtime hit a bug", attempt=attempt.label(), exc_info=error)
+            if isinstance(order, Launch):
+                chain.orders[0] = Stop(attempt, len(order.places), 0, "launch")
+                return True
+        elif len(chain.orders) > 1:
+            chain.orders.popleft()  # what follows replaces it
+            return True
+        self._try_later(attempt, chain, str(error))
+        return False
+
+    def _try_later(self, attempt: AttemptId, chain: Chain, reason: str) -> None:
         chain.backoff = chain.backoff or Backoff(self._parts.entropy, RETRY_FIRST_MS, RETRY_MOST_MS)
         at_ms = self._parts.clock.monotonic_ms() + chain.backoff.next_ms()
         chain.alarm = self._parts.clock.call_at(at_ms, lambda: self._resume(attempt))
         self._metrics.retries.labels("runtime").inc()
-        self._parts.log.debug("the runtime is away, trying again", attempt=attempt.label(), reason=error.message)
+        self._parts.log.debug("the runtime is away, trying again", attempt=attempt.label(), reason=reason)
 
     async def _carry_out(self, order: Order) -> None:
         if type(order) is Settled:

@@ -61,8 +61,12 @@ class Leader:
         await self._release(tenure)
         if failure is None:
             return
-        if isinstance(failure, PluginError):
+        if isinstance(failure, PluginError | Refusal):
             raise failure
+        if isinstance(failure, Unavailable):
+            self._parts.log.warning("could not go on leading, trying again", reason=failure.message)
+            await self._parts.clock.sleep_ms(self._backoff.next_ms())
+            return
         self._failures = 1 if has_progressed else self._failures + 1
         self._parts.log.error("the reign failed, loading again", exc_info=failure, failures=self._failures)
         if self._failures >= FAILURES_COUNT and not self._poison.suspects:

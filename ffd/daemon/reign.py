@@ -164,6 +164,7 @@ class Reign:
             self.inbox.close(reason)
             self.publisher.close(reason)
             self.launcher.close()
+            self.ephemeral.close(reason)
         if self._runtime is not None:
             with anyio.move_on_after(CLOSE_S, shield=True):
                 await self._runtime.close()

@@ -86,7 +86,8 @@ class Daemon:
                 group.cancel_scope.cancel()
         finally:
             if api is not None:
-                await api.aclose()
+                with anyio.CancelScope(shield=True):
+                    await api.aclose()
             self.settled.set()
         if self.failure is not None:
             raise self.failure

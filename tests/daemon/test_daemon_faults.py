@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 import anyio.lowlevel
+import msgspec
 import pytest
 from world import TTL_MS, FaultyStore, World, ended, lasting, pages, reign_of, run, submit, submit_of, task
 
@@ -17,7 +18,8 @@ from ffd.daemon.failpoints import NAMES, Crash
 from ffd.daemon.fsck import check
 from ffd.daemon.tree import Daemon
 from ffd.errors import Fenced, PluginError, Refusal, Unavailable
-from ffd.plugins.ports import Batch, Lease
+from ffd.plugins.ports import Batch, Found, Lease
+from ffd.plugins.runtime.virtual import VirtualRuntime
 from ffd.plugins.store.memory import MemoryStore
 
 
@@ -341,3 +343,32 @@ async def test_a_daemon_that_fails_again_and_again_gives_up() -> None:
     with pytest.raises(KeyError, match="a row that is not ours"):
         await Daemon(world.parts(store)).run()
     assert world.messages().count("the reign failed, loading again") == 3
+
+
+@run
+async def test_a_store_or_runtime_that_is_away_at_the_start_is_waited_for() -> None:
+    world = World()
+    tries: list[int] = []
+
+    class Late(VirtualRuntime):
+        async def list(self) -> list[Found]:
+            tries.append(1)
+            if len(tries) < 20:
+                raise Unavailable("the cluster does not answer")
+            return await super().list()
+
+    parts = msgspec.structs.replace(world.parts(), make_runtime=lambda: Late(world.cluster))
+    async with world.daemon(parts) as daemon:
+        assert len(tries) == 20
+        assert await ended(daemon, (await submit(daemon)).workflow) == "succeeded"
+
+
+@run
+async def test_what_the_runtime_refuses_stops_the_daemon_with_its_message() -> None:
+    world = World()
+
+    def refuse() -> VirtualRuntime:
+        raise Refusal("1x: not pretend nodes", field="daemon.pretend")
+
+    with pytest.raises(Refusal, match="not pretend nodes"):
+        await Daemon(msgspec.structs.replace(world.parts(), make_runtime=refuse)).run()

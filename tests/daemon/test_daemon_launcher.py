@@ -37,6 +37,8 @@ class Recorder(VirtualRuntime):
         self.busy += 1
         self.most_busy = max(self.busy, self.most_busy)
         try:
+            if order.attempt.task == "bug":
+                raise KeyError("a bug of the runtime")
             if self.away(order.attempt.task):
                 raise Unavailable("too many requests")
             if self.gate is not None:
@@ -177,3 +179,13 @@ async def test_what_is_settled_is_forgotten_many_at_once() -> None:
         await anyio.sleep(1)
         assert s.runtime.forgotten == [f"t{number}" for number in range(1_500)]
         assert len(s.runtime.calls) == 2
+
+
+@run
+async def test_a_bug_that_one_launch_hits_stops_no_other() -> None:
+    """What may have started of it is stopped: the runtime then says how it ended."""
+    async with scene(workers=1) as s:
+        s.launcher.perform(launch("bug"))
+        s.launcher.perform(launch("good"))
+        await anyio.sleep(1)
+        assert s.runtime.calls == [("stop", "bug"), ("launch", "good")]

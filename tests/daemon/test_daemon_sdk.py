@@ -13,7 +13,7 @@ from ffd.core.reports import CheckpointReported, OutputsReported
 from ffd.core.spec import Checkpoint, Gang
 from ffd.daemon import ephemeral
 from ffd.daemon.tree import Daemon
-from ffd.errors import Refusal
+from ffd.errors import Refusal, Unavailable
 
 
 async def running(daemon: Daemon, *tasks: object, **more: object) -> AttemptId:
@@ -97,6 +97,28 @@ async def test_a_barrier_opens_when_all_ranks_are_there() -> None:
         assert await daemon.engine.barrier(attempt, 2, "loaded") == BarrierState(3, 3, True)
         with pytest.raises(Refusal):
             await daemon.engine.barrier(attempt, 3, "loaded")
+
+
+@run
+async def test_who_waits_at_a_barrier_is_told_when_the_attempt_or_the_reign_ends() -> None:
+    world = World()
+    outcomes: list[str] = []
+
+    async def arrive(daemon: Daemon, attempt: AttemptId) -> None:
+        try:
+            await daemon.engine.barrier(attempt, 0, "loaded")
+        except (Refusal, Unavailable) as error:
+            outcomes.append(error.code)
+
+    async with anyio.create_task_group() as group, world.daemon() as daemon:
+        for name in ("one", "two"):
+            attempt = await running(daemon, lasting("a", "1h", gang=Gang(replicas=2)), name=name)
+            group.start_soon(arrive, daemon, attempt)
+            await anyio.sleep(1)
+        await daemon.engine.ask(Cancel(workflow=attempt.workflow))
+        assert await ended(daemon, attempt.workflow) == "cancelled"
+        assert outcomes == ["superseded"]
+    assert outcomes == ["superseded", "unavailable"]
 
 
 @run
