@@ -120,7 +120,7 @@ class Client:
     async def submit_many(self, sources: Sequence[bytes | Submission]) -> builtins.list[SubmitResult | FfdError]:
         """Many small documents at the cost of few calls. Each is accepted or refused by itself, in the order given: its
         result, or the error it would have raised."""
-        results: list[SubmitResult | FfdError] = []
+        results: builtins.list[SubmitResult | FfdError] = []
         batch = pb.SubmitBatchRequest()
         size = 0
         for source in sources:
@@ -168,13 +168,27 @@ class Client:
         limit: int = 100,
     ) -> builtins.list[WorkflowPage]:
         """Newest first; "" and () = any. The next page starts `before` the last id of this one."""
-        request = pb.ListRequest(project=project, name=name, states=states, by=by, before=before, limit=limit)
-        return [from_proto(WorkflowPage, page) for page in (await self._workflows("List", request)).workflows]
+        pages: list[WorkflowPage] = []
+        more = True
+        while more:
+            room = limit and limit - len(pages)
+            request = pb.ListRequest(project=project, name=name, states=states, by=by, before=before, limit=room)
+            reply = await self._workflows("List", request)
+            pages += [from_proto(WorkflowPage, page) for page in reply.workflows]
+            before, more = pages[-1].id if pages else 0, reply.more
+        return pages
 
     async def tasks(self, ref: str, *, after: str = "", limit: int = PAGE_COUNT) -> builtins.list[TaskPage]:
         """In document order, from the one after the task named `after`."""
-        request = pb.TasksRequest(ref=ref, project=self._project, after=after, limit=limit)
-        return [from_proto(TaskPage, page) for page in (await self._workflows("Tasks", request)).tasks]
+        pages: list[TaskPage] = []
+        more = True
+        while more:
+            room = limit and limit - len(pages)
+            request = pb.TasksRequest(ref=ref, project=self._project, after=after, limit=room)
+            reply = await self._workflows("Tasks", request)
+            pages += [from_proto(TaskPage, page) for page in reply.tasks]
+            after, more = pages[-1].name if pages else "", reply.more
+        return pages
 
     async def all_tasks(self, ref: str) -> AsyncIterator[TaskPage]:
         """Every task, page by page."""
@@ -188,8 +202,15 @@ class Client:
 
     async def items(self, ref: str, task: str, *, after: int = -1, limit: int = PAGE_COUNT) -> builtins.list[ItemPage]:
         """In order, from the one after item `after`."""
-        request = pb.ItemsRequest(ref=ref, project=self._project, task=task, after=after, limit=limit)
-        return [from_proto(ItemPage, page) for page in (await self._workflows("Items", request)).items]
+        pages: list[ItemPage] = []
+        more = True
+        while more:
+            room = limit and limit - len(pages)
+            request = pb.ItemsRequest(ref=ref, project=self._project, task=task, after=after, limit=room)
+            reply = await self._workflows("Items", request)
+            pages += [from_proto(ItemPage, page) for page in reply.items]
+            after, more = pages[-1].item if pages else -1, reply.more
+        return pages
 
     async def attempts(self, ref: str, task: str, item: int = 0) -> builtins.list[AttemptId]:
         """All attempts of an item so far, oldest first."""

@@ -87,6 +87,19 @@ def many(values: Iterable[msgspec.Struct]) -> list[Any]:
     return [to_proto(value) for value in values]
 
 
+def fitting(values: Iterable[msgspec.Struct], limit_bytes: int) -> tuple[list[Any], bool]:
+    """Messages of as many structs as fit, at least one; True when there were more."""
+    messages: list[Any] = []
+    size = 0
+    for value in values:
+        message = to_proto(value)
+        size += message.ByteSize()
+        if messages and size > limit_bytes:
+            return messages, True
+        messages.append(message)
+    return messages, False
+
+
 def encode_json(value: Any) -> bytes:
     """A free-form value as JSON bytes; an empty object as no bytes at all."""
     return b"" if value == {} else msgspec.json.encode(value)

@@ -59,7 +59,7 @@ def unary(
             serving: Serving = self.serving
             with _as_status(), serving.traffic.call():
                 access = await _access(serving, verb, stream)
-                with serving.traffic.stream() if waits else _time_limit(stream, serving.limits):
+                with serving.traffic.stream(counted=False) if waits else _time_limit(stream, serving.limits):
                     requests = _requests(stream, serving.limits)
                     reply = await method(self, access, requests if many else await _only(requests))
                 await stream.send_message(_message(reply))

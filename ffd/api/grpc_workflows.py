@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from ffd.api.access import Access
-from ffd.api.codec import decode_object, many, to_proto
+from ffd.api.codec import decode_object, fitting, many, to_proto
 from ffd.api.engine import WatchPage
 from ffd.api.grpc_server import Send, streaming, unary
 from ffd.api.limits import over
@@ -67,18 +67,21 @@ class Workflows(workflows_grpc.WorkflowsBase):
             project=request.project, name=request.name, states=tuple(request.states), by=request.by,
             before=request.before, limit=request.limit,
         )  # fmt: skip
-        return pb.ListReply(workflows=many(await access.workflows(query)))
+        workflows, more = fitting(await access.workflows(query), access.limits.reply_bytes)
+        return pb.ListReply(workflows=workflows, more=more)
 
     @unary("tasks")
     async def Tasks(self, access: Access, request: pb.TasksRequest) -> pb.TasksReply:
         pages = await access.tasks(request.ref, request.project, request.after, request.limit)
-        return pb.TasksReply(tasks=many(pages))
+        tasks, more = fitting(pages, access.limits.reply_bytes)
+        return pb.TasksReply(tasks=tasks, more=more)
 
     @unary("items")
     async def Items(self, access: Access, request: pb.ItemsRequest) -> pb.ItemsReply:
         after = request.after if request.HasField("after") else -1
         pages = await access.items(request.ref, request.project, request.task, after, request.limit)
-        return pb.ItemsReply(items=many(pages))
+        items, more = fitting(pages, access.limits.reply_bytes)
+        return pb.ItemsReply(items=items, more=more)
 
     @unary("attempts")
     async def Attempts(self, access: Access, request: pb.AttemptsRequest) -> pb.AttemptsReply:

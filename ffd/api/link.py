@@ -24,7 +24,7 @@ from ffd.errors import FfdError, Refusal, Unavailable
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
-CALLS_COUNT = 64  # under way at once; the cost of opening one grows with their number
+CALLS_COUNT = 128  # under way at once; the cost of opening one grows with their number
 
 
 class Link:

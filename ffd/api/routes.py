@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -24,10 +24,11 @@ from ffd.api.shapes import Submission, SubmitResult
 from ffd.api.traffic import closing
 from ffd.core.commands import Cancel, Done, Resume, Retry, SetPriority, Suspend
 from ffd.core.document import json_schema
-from ffd.core.pages import DaemonPage, Explain, WorkflowPage
+from ffd.core.pages import DaemonPage, Explain, Page, WorkflowPage
 from ffd.errors import Refusal, Unavailable
 from ffd.plugins.ports import ListQuery
 
+P = TypeVar("P", bound=Page)
 DOCUMENT_TYPES = ("application/yaml", "application/x-yaml", "text/yaml")
 JSON_TYPE = "application/json"
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # of Prometheus
@@ -132,7 +133,8 @@ async def list_workflows(call: Call) -> shapes.WorkflowList:
             project=query.project, name=query.name, states=query.state, by=query.by, before=query.before, limit=size
         )
     )
-    return shapes.WorkflowList(found, found[-1].id if len(found) == size else None)
+    found, more = _fitting(found, call, size)
+    return shapes.WorkflowList(found, found[-1].id if more else None)
 
 
 async def get(call: Call) -> WorkflowPage:
@@ -142,13 +144,25 @@ async def get(call: Call) -> WorkflowPage:
 async def tasks(call: Call) -> shapes.TaskList:
     size = page_size(call.query.limit, call.access.limits)
     found = await call.access.tasks(call.path["id"], call.query.project, call.query.after, size)
-    return shapes.TaskList(found, found[-1].name if len(found) == size else None)
+    found, more = _fitting(found, call, size)
+    return shapes.TaskList(found, found[-1].name if more else None)
 
 
 async def items(call: Call) -> shapes.ItemList:
     size = page_size(call.query.limit, call.access.limits)
     found = await call.access.items(call.path["id"], call.query.project, call.path["task"], call.query.after, size)
-    return shapes.ItemList(found, found[-1].item if len(found) == size else None)
+    found, more = _fitting(found, call, size)
+    return shapes.ItemList(found, found[-1].item if more else None)
+
+
+def _fitting(pages: list[P], call: Call, size: int) -> tuple[list[P], bool]:
+    """As many as fit one reply, at least one; True when there is, or may be, more."""
+    room = call.access.limits.reply_bytes
+    for place, page in enumerate(pages):
+        room -= len(msgspec.json.encode(page))
+        if room < 0 and place:
+            return pages[:place], True
+    return pages, len(pages) == size
 
 
 async def attempts(call: Call) -> shapes.AttemptList:

@@ -32,6 +32,7 @@ class _Compiled(msgspec.Struct, frozen=True):
     spec: Spec
     spec_digest: str
     source_digest: str
+    source_bytes: int
     warnings: tuple[Fault, ...]
 
 
@@ -40,7 +41,8 @@ class Submitter:
 
     def __init__(self, limits: ApiLimits) -> None:
         self._limits = limits
-        self._threads = anyio.CapacityLimiter(limits.compile_threads_count)
+        self._turns = anyio.CapacityLimiter(limits.compile_threads_count)
+        self._kept_bytes = 0
         self._compiled: OrderedDict[tuple[str, str, str], _Compiled] = OrderedDict()
 
     async def submit(self, access: Access, submission: Submission) -> SubmitResult:
@@ -105,18 +107,26 @@ class Submitter:
         digest = sha256(submission.source).hexdigest()
         key = (digest, submission.format, submission.filename)  # the filename may name the workflow
         found = self._compiled.get(key)
-        if found is None:
-            if len(submission.source) <= self._limits.compile_inline_bytes:
-                found = _compile(submission, digest)
-            else:
-                found = await anyio.to_thread.run_sync(_compile, submission, digest, limiter=self._threads)
-            if len(submission.source) <= self._limits.compile_cache_bytes:
-                self._compiled[key] = found
-                if len(self._compiled) > self._limits.compile_cache_count:
-                    self._compiled.popitem(last=False)
-        else:
+        if found is not None:
             self._compiled.move_to_end(key)
+            return found
+        if len(submission.source) <= self._limits.compile_inline_bytes:
+            return self._keep(key, submission, _compile(submission, digest))
+        async with self._turns:
+            found = self._compiled.get(key)  # somebody else's, while we waited
+            if found is None:
+                found = self._keep(key, submission, await anyio.to_thread.run_sync(_compile, submission, digest))
         return found
+
+    def _keep(self, key: tuple[str, str, str], submission: Submission, compiled: _Compiled) -> _Compiled:
+        """The oldest make room; a document larger than the whole cache is not kept."""
+        size = len(submission.source)
+        if key not in self._compiled and size <= self._limits.compile_cache_bytes:
+            self._compiled[key] = compiled
+            self._kept_bytes += size
+            while self._kept_bytes > self._limits.compile_cache_bytes:
+                self._kept_bytes -= self._compiled.popitem(last=False)[1].source_bytes
+        return compiled
 
     async def submit_all(
         self, access: Access, submissions: list[Submission | FfdError]
@@ -159,7 +169,7 @@ def _compile(submission: Submission, source_digest: str) -> _Compiled:
     if compiled.spec is None:
         raise DocumentRefusal(compiled.faults, submission.filename)
     digest = sha256(msgspec.msgpack.encode(compiled.spec)).hexdigest()
-    return _Compiled(compiled.spec, digest, source_digest, compiled.warnings)
+    return _Compiled(compiled.spec, digest, source_digest, len(submission.source), compiled.warnings)
 
 
 def _params(spec: Spec, submission: Submission) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class Traffic:
     def __init__(self, limits: ApiLimits) -> None:
         self._limits = limits
         self._streams: set[anyio.CancelScope] = set()
+        self._counted = 0
         self._calls_count = 0
         self._stopped = False
         self._quiet = anyio.Event()
@@ -42,19 +43,21 @@ class Traffic:
                 self._quiet.set()
 
     @contextmanager
-    def stream(self) -> Iterator[None]:
-        """Around the life of one stream, within `call`. Refusal (limit) when there are too many; Unavailable as soon as
-        the server stops."""
-        if len(self._streams) >= self._limits.watchers_count:
+    def stream(self, *, counted: bool = True) -> Iterator[None]:
+        """Around the life of one stream, within `call`. Unavailable as soon as the server stops. Refusal (limit) when
+        there are too many; one that is not `counted` is always admitted."""
+        if counted and self._counted >= self._limits.watchers_count:
             hint = "close a stream that nobody reads"
             raise over("watchers_count", "there are already", self._limits.watchers_count, hint)
         scope = anyio.CancelScope()
         self._streams.add(scope)
+        self._counted += counted
         try:
             with scope:
                 yield
         finally:
             self._streams.discard(scope)
+            self._counted -= counted
         if scope.cancelled_caught:
             raise _stopping()
 

@@ -10,7 +10,9 @@ import anyio
 import pytest
 from scripted import HELLO, ScriptedEngine, served
 
+from ffd.api import submission
 from ffd.api.client import Client, DocumentRefusal, Submission, SubmitResult
+from ffd.api.limits import ApiLimits
 from ffd.api.link import Link
 from ffd.api.listen import Tls
 from ffd.core.pages import DaemonPage
@@ -113,22 +115,29 @@ async def test_more_streams_than_usual_fit_one_connection(tmp_path: Path) -> Non
 
 
 async def test_a_repeated_document_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ffd.api import submission
-
-    compiled: list[str] = []
+    compiled: list[int] = []
     real = submission.compile_source
 
     def count(data: bytes, filename: str, format: str) -> object:
-        compiled.append(filename)
+        compiled.append(len(data))
         return real(data, filename, format)
 
     monkeypatch.setattr(submission, "compile_source", count)
-    large = HELLO + b"#" * 20_000  # compiled in a thread
-    async with served(tmp_path) as found, found.client() as client:
-        for source in (HELLO, HELLO, large, large):
-            await client.submit(source)
-        await client.submit(HELLO, filename="other.yaml")  # a filename may name the workflow
-        assert compiled == ["<stdin>", "<stdin>", "other.yaml"]
+    small, large, huge = (HELLO + b"#" * size for size in (0, 20_000, 90_000))  # large and huge: in a thread
+    limits = ApiLimits(compile_cache_bytes=50_000, compile_threads_count=1)
+    async with served(tmp_path, limits=limits) as found, found.client() as client:
+        async with anyio.create_task_group() as group:
+            for source in (small, large) * 5:
+                group.start_soon(client.submit, source)
+        assert sorted(compiled) == [len(small), len(large)]
+        await client.submit(small, filename="other.yaml")  # a filename may name the workflow
+        for _ in range(2):
+            await client.submit(huge)  # never kept
+        assert compiled[2:] == [len(small), len(huge), len(huge)]
+        for number in range(3):
+            await client.submit(large + b"%d" % number)  # the oldest make room
+        await client.submit(small)
+        assert len(compiled) == 9
 
 
 # ------------------------------------------------------------------------------------------------------- connections

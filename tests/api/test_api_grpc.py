@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,25 @@ async def test_a_page_that_is_too_large_is_refused_by_its_limit(tmp_path: Path) 
         with pytest.raises(Refusal) as refusal:
             await client.list(limit=6)
         assert (refusal.value.code, refusal.value.field) == ("limit", "limits.page_count")
+
+
+async def test_pages_that_would_be_large_are_cut_and_put_together_again(tmp_path: Path) -> None:
+    large = {"x": "y" * 1_000}
+    async with served(tmp_path, limits=ApiLimits(reply_bytes=2_500)) as found, found.client() as client:
+        for number in range(7):
+            found.engine.add(f"w{number}", params=large)
+        for number in range(7):
+            found.engine.add_task(7, f"t{number}", items=7, outputs=large)
+        assert [page.id for page in await client.list(limit=6)] == [7, 6, 5, 4, 3, 2]
+        assert [page.name for page in await client.tasks("w6", limit=0)] == [f"t{number}" for number in range(7)]
+        assert [page.name async for page in client.all_tasks("w6")] == [f"t{number}" for number in range(7)]
+        assert len(await client.items("w6", "t0", after=2)) == 4
+        async with channel(found) as connection:
+            reply = await WorkflowsStub(connection).List(pb.ListRequest())
+            assert (len(reply.workflows), reply.more) == (2, True)
+    async with served(tmp_path, limits=ApiLimits(reply_bytes=1)) as found, found.client() as client:
+        found.engine.add("w", params=large)
+        assert len(await client.list()) == 1  # at least one, whatever its size
 
 
 async def test_unknown_workflows_and_tasks_are_not_found(tmp_path: Path) -> None:
@@ -260,7 +280,17 @@ async def test_deadlines_are_honoured(tmp_path: Path) -> None:
 
 
 async def test_too_many_streams_are_refused_by_name(tmp_path: Path) -> None:
-    async with served(tmp_path, limits=ApiLimits(watchers_count=1)) as found, found.client() as client:
+    limits = ApiLimits(watchers_count=1)
+    async with (
+        served(tmp_path, limits=limits) as found,
+        found.client() as client,
+        channel(found) as connection,
+        anyio.create_task_group() as group,
+    ):
+        metadata = {"authorization": f"Bearer {found.task_token(ATTEMPT)}"}
+        barrier = tasks_pb2.BarrierRequest(rank=1, name="b")
+        group.start_soon(partial(TasksStub(connection).Barrier, barrier, metadata=metadata))
+        await found.engine.watching.wait()  # who waits at a barrier does not count
         found.engine.add()
         first = client.watch(token="0.0")
         found.engine.commit({"kind": "X", "workflow": 1})
@@ -269,6 +299,7 @@ async def test_too_many_streams_are_refused_by_name(tmp_path: Path) -> None:
             await anext(client.watch(token="0.0"))
         assert refusal.value.field == "limits.watchers_count"
         await first.aclose()
+        group.cancel_scope.cancel()
 
 
 async def test_too_many_connections_are_closed(tmp_path: Path) -> None:

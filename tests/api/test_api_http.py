@@ -124,6 +124,14 @@ async def test_pages_and_their_next(tmp_path: Path) -> None:
         assert attempts == {"attempts": [{"workflow": 1, "task": "a", "item": 0, "attempt": 1}]}
 
 
+async def test_a_page_that_would_be_large_is_cut(tmp_path: Path) -> None:
+    async with http(tmp_path, limits=ApiLimits(reply_bytes=2_500)) as api:
+        for number in range(5):
+            api.found.engine.add(f"w{number}", params={"x": "y" * 1_000})
+        page = await api.ask("GET", W)
+        assert ([each["id"] for each in page["workflows"]], page["next"]) == ([5, 4], 4)
+
+
 async def test_control(tmp_path: Path) -> None:
     async with http(tmp_path) as api:
         api.found.engine.add()

@@ -26,7 +26,7 @@ from ffd.proto.ffd.v1 import errors_pb2 as ffd_dot_v1_dot_errors__pb2
 from ffd.proto.ffd.v1 import pages_pb2 as ffd_dot_v1_dot_pages__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x66\x66\x64/v1/workflows.proto\x12\x06\x66\x66\x64.v1\x1a\x13\x66\x66\x64/v1/errors.proto\x1a\x12\x66\x66\x64/v1/pages.proto\"\xa5\x03\n\rSubmitRequest\x12\x0e\n\x06source\x18\x01 \x01(\x0c\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x03 \x01(\t\x12\x13\n\x0bparams_json\x18\x04 \x01(\x0c\x12:\n\x0bparams_text\x18\x05 \x03(\x0b\x32%.ffd.v1.SubmitRequest.ParamsTextEntry\x12\x0f\n\x07project\x18\x06 \x01(\t\x12\x15\n\x08priority\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12\x0b\n\x03key\x18\x08 \x01(\t\x12\x10\n\x08\x62\x61se_dir\x18\t \x01(\t\x12\x0f\n\x07\x64ry_run\x18\n \x01(\x08\x12\x31\n\x06labels\x18\x0b \x03(\x0b\x32!.ffd.v1.SubmitRequest.LabelsEntry\x12\x17\n\x0f\x64\x65\x66\x61ult_project\x18\x0c \x01(\t\x1a\x31\n\x0fParamsTextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_priority\"O\n\nSubmitPart\x12\'\n\x06header\x18\x01 \x01(\x0b\x32\x15.ffd.v1.SubmitRequestH\x00\x12\x10\n\x06source\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"C\n\x0bSubmitReply\x12\"\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x10.ffd.v1.Accepted\x12\x10\n\x08warnings\x18\x02 \x03(\t\"<\n\x12SubmitBatchRequest\x12&\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x15.ffd.v1.SubmitRequest\"=\n\x10SubmitBatchReply\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.ffd.v1.SubmitBatchEntry\"i\n\x10SubmitBatchEntry\x12$\n\x05reply\x18\x01 \x01(\x0b\x32\x13.ffd.v1.SubmitReplyH\x00\x12$\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x13.ffd.v1.ErrorDetailH\x00\x42\t\n\x07outcome\"*\n\nGetRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\"g\n\x0bListRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06states\x18\x03 \x03(\t\x12\n\n\x02\x62y\x18\x04 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x05 \x01(\x03\x12\r\n\x05limit\x18\x06 \x01(\x05\"4\n\tListReply\x12\'\n\tworkflows\x18\x01 \x03(\x0b\x32\x14.ffd.v1.WorkflowPage\"J\n\x0cTasksRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\x12\r\n\x05limit\x18\x04 \x01(\x05\"-\n\nTasksReply\x12\x1f\n\x05tasks\x18\x01 \x03(\x0b\x32\x10.ffd.v1.TaskPage\"g\n\x0cItemsRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0c\n\x04task\x18\x03 \x01(\t\x12\x12\n\x05\x61\x66ter\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\r\n\x05limit\x18\x05 \x01(\x05\x42\x08\n\x06_after\"-\n\nItemsReply\x12\x1f\n\x05items\x18\x01 \x03(\x0b\x32\x10.ffd.v1.ItemPage\"K\n\x0f\x41ttemptsRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0c\n\x04task\x18\x03 \x01(\t\x12\x0c\n\x04item\x18\x04 \x01(\x03\"4\n\rAttemptsReply\x12#\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x11.ffd.v1.AttemptId\"\x1e\n\tSpecReply\x12\x11\n\tspec_json\x18\x01 \x01(\x0c\"X\n\x0e\x45xplainRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0c\n\x04task\x18\x03 \x01(\t\x12\x11\n\x04item\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x07\n\x05_item\"G\n\rCancelRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x0b\n\x03now\x18\x04 \x01(\x08\";\n\x0e\x43ontrolRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\"Q\n\x12SetPriorityRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x10\n\x08priority\x18\x04 \x01(\x05\";\n\x0cWatchRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\t\"J\n\x0cStoryRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\t\x12\r\n\x05limit\x18\x04 \x01(\x05\x32\x85\x07\n\tWorkflows\x12\x34\n\x06Submit\x12\x15.ffd.v1.SubmitRequest\x1a\x13.ffd.v1.SubmitReply\x12\x39\n\x0cSubmitStream\x12\x12.ffd.v1.SubmitPart\x1a\x13.ffd.v1.SubmitReply(\x01\x12\x43\n\x0bSubmitBatch\x12\x1a.ffd.v1.SubmitBatchRequest\x1a\x18.ffd.v1.SubmitBatchReply\x12/\n\x03Get\x12\x12.ffd.v1.GetRequest\x1a\x14.ffd.v1.WorkflowPage\x12.\n\x04List\x12\x13.ffd.v1.ListRequest\x1a\x11.ffd.v1.ListReply\x12\x31\n\x05Tasks\x12\x14.ffd.v1.TasksRequest\x1a\x12.ffd.v1.TasksReply\x12\x31\n\x05Items\x12\x14.ffd.v1.ItemsRequest\x1a\x12.ffd.v1.ItemsReply\x12:\n\x08\x41ttempts\x12\x17.ffd.v1.AttemptsRequest\x1a\x15.ffd.v1.AttemptsReply\x12-\n\x04Spec\x12\x12.ffd.v1.GetRequest\x1a\x11.ffd.v1.SpecReply\x12\x32\n\x07\x45xplain\x12\x16.ffd.v1.ExplainRequest\x1a\x0f.ffd.v1.Explain\x12-\n\x06\x43\x61ncel\x12\x15.ffd.v1.CancelRequest\x1a\x0c.ffd.v1.Done\x12/\n\x07Suspend\x12\x16.ffd.v1.ControlRequest\x1a\x0c.ffd.v1.Done\x12.\n\x06Resume\x12\x16.ffd.v1.ControlRequest\x1a\x0c.ffd.v1.Done\x12-\n\x05Retry\x12\x16.ffd.v1.ControlRequest\x1a\x0c.ffd.v1.Done\x12\x37\n\x0bSetPriority\x12\x1a.ffd.v1.SetPriorityRequest\x1a\x0c.ffd.v1.Done\x12\x32\n\x05Watch\x12\x14.ffd.v1.WatchRequest\x1a\x11.ffd.v1.WatchPage0\x01\x12\x30\n\x05Story\x12\x14.ffd.v1.StoryRequest\x1a\x11.ffd.v1.WatchPageb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x66\x66\x64/v1/workflows.proto\x12\x06\x66\x66\x64.v1\x1a\x13\x66\x66\x64/v1/errors.proto\x1a\x12\x66\x66\x64/v1/pages.proto\"\xa5\x03\n\rSubmitRequest\x12\x0e\n\x06source\x18\x01 \x01(\x0c\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x03 \x01(\t\x12\x13\n\x0bparams_json\x18\x04 \x01(\x0c\x12:\n\x0bparams_text\x18\x05 \x03(\x0b\x32%.ffd.v1.SubmitRequest.ParamsTextEntry\x12\x0f\n\x07project\x18\x06 \x01(\t\x12\x15\n\x08priority\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12\x0b\n\x03key\x18\x08 \x01(\t\x12\x10\n\x08\x62\x61se_dir\x18\t \x01(\t\x12\x0f\n\x07\x64ry_run\x18\n \x01(\x08\x12\x31\n\x06labels\x18\x0b \x03(\x0b\x32!.ffd.v1.SubmitRequest.LabelsEntry\x12\x17\n\x0f\x64\x65\x66\x61ult_project\x18\x0c \x01(\t\x1a\x31\n\x0fParamsTextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_priority\"O\n\nSubmitPart\x12\'\n\x06header\x18\x01 \x01(\x0b\x32\x15.ffd.v1.SubmitRequestH\x00\x12\x10\n\x06source\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"C\n\x0bSubmitReply\x12\"\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x10.ffd.v1.Accepted\x12\x10\n\x08warnings\x18\x02 \x03(\t\"<\n\x12SubmitBatchRequest\x12&\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x15.ffd.v1.SubmitRequest\"=\n\x10SubmitBatchReply\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.ffd.v1.SubmitBatchEntry\"i\n\x10SubmitBatchEntry\x12$\n\x05reply\x18\x01 \x01(\x0b\x32\x13.ffd.v1.SubmitReplyH\x00\x12$\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x13.ffd.v1.ErrorDetailH\x00\x42\t\n\x07outcome\"*\n\nGetRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\"g\n\x0bListRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06states\x18\x03 \x03(\t\x12\n\n\x02\x62y\x18\x04 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x05 \x01(\x03\x12\r\n\x05limit\x18\x06 \x01(\x05\"B\n\tListReply\x12\'\n\tworkflows\x18\x01 \x03(\x0b\x32\x14.ffd.v1.WorkflowPage\x12\x0c\n\x04more\x18\x02 \x01(\x08\"J\n\x0cTasksRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\x12\r\n\x05limit\x18\x04 \x01(\x05\";\n\nTasksReply\x12\x1f\n\x05tasks\x18\x01 \x03(\x0b\x32\x10.ffd.v1.TaskPage\x12\x0c\n\x04more\x18\x02 \x01(\x08\"g\n\x0cItemsRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0c\n\x04task\x18\x03 \x01(\t\x12\x12\n\x05\x61\x66ter\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\r\n\x05limit\x18\x05 \x01(\x05\x42\x08\n\x06_after\";\n\nItemsReply\x12\x1f\n\x05items\x18\x01 \x03(\x0b\x32\x10.ffd.v1.ItemPage\x12\x0c\n\x04more\x18\x02 \x01(\x08\"K\n\x0f\x41ttemptsRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0c\n\x04task\x18\x03 \x01(\t\x12\x0c\n\x04item\x18\x04 \x01(\x03\"4\n\rAttemptsReply\x12#\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x11.ffd.v1.AttemptId\"\x1e\n\tSpecReply\x12\x11\n\tspec_json\x18\x01 \x01(\x0c\"X\n\x0e\x45xplainRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0c\n\x04task\x18\x03 \x01(\t\x12\x11\n\x04item\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x07\n\x05_item\"G\n\rCancelRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x0b\n\x03now\x18\x04 \x01(\x08\";\n\x0e\x43ontrolRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\"Q\n\x12SetPriorityRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x10\n\x08priority\x18\x04 \x01(\x05\";\n\x0cWatchRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\t\"J\n\x0cStoryRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\t\x12\r\n\x05limit\x18\x04 \x01(\x05\x32\x85\x07\n\tWorkflows\x12\x34\n\x06Submit\x12\x15.ffd.v1.SubmitRequest\x1a\x13.ffd.v1.SubmitReply\x12\x39\n\x0cSubmitStream\x12\x12.ffd.v1.SubmitPart\x1a\x13.ffd.v1.SubmitReply(\x01\x12\x43\n\x0bSubmitBatch\x12\x1a.ffd.v1.SubmitBatchRequest\x1a\x18.ffd.v1.SubmitBatchReply\x12/\n\x03Get\x12\x12.ffd.v1.GetRequest\x1a\x14.ffd.v1.WorkflowPage\x12.\n\x04List\x12\x13.ffd.v1.ListRequest\x1a\x11.ffd.v1.ListReply\x12\x31\n\x05Tasks\x12\x14.ffd.v1.TasksRequest\x1a\x12.ffd.v1.TasksReply\x12\x31\n\x05Items\x12\x14.ffd.v1.ItemsRequest\x1a\x12.ffd.v1.ItemsReply\x12:\n\x08\x41ttempts\x12\x17.ffd.v1.AttemptsRequest\x1a\x15.ffd.v1.AttemptsReply\x12-\n\x04Spec\x12\x12.ffd.v1.GetRequest\x1a\x11.ffd.v1.SpecReply\x12\x32\n\x07\x45xplain\x12\x16.ffd.v1.ExplainRequest\x1a\x0f.ffd.v1.Explain\x12-\n\x06\x43\x61ncel\x12\x15.ffd.v1.CancelRequest\x1a\x0c.ffd.v1.Done\x12/\n\x07Suspend\x12\x16.ffd.v1.ControlRequest\x1a\x0c.ffd.v1.Done\x12.\n\x06Resume\x12\x16.ffd.v1.ControlRequest\x1a\x0c.ffd.v1.Done\x12-\n\x05Retry\x12\x16.ffd.v1.ControlRequest\x1a\x0c.ffd.v1.Done\x12\x37\n\x0bSetPriority\x12\x1a.ffd.v1.SetPriorityRequest\x1a\x0c.ffd.v1.Done\x12\x32\n\x05Watch\x12\x14.ffd.v1.WatchRequest\x1a\x11.ffd.v1.WatchPage0\x01\x12\x30\n\x05Story\x12\x14.ffd.v1.StoryRequest\x1a\x11.ffd.v1.WatchPageb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,33 +58,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTREQUEST']._serialized_start=925
   _globals['_LISTREQUEST']._serialized_end=1028
   _globals['_LISTREPLY']._serialized_start=1030
-  _globals['_LISTREPLY']._serialized_end=1082
-  _globals['_TASKSREQUEST']._serialized_start=1084
-  _globals['_TASKSREQUEST']._serialized_end=1158
-  _globals['_TASKSREPLY']._serialized_start=1160
-  _globals['_TASKSREPLY']._serialized_end=1205
-  _globals['_ITEMSREQUEST']._serialized_start=1207
-  _globals['_ITEMSREQUEST']._serialized_end=1310
-  _globals['_ITEMSREPLY']._serialized_start=1312
-  _globals['_ITEMSREPLY']._serialized_end=1357
-  _globals['_ATTEMPTSREQUEST']._serialized_start=1359
-  _globals['_ATTEMPTSREQUEST']._serialized_end=1434
-  _globals['_ATTEMPTSREPLY']._serialized_start=1436
-  _globals['_ATTEMPTSREPLY']._serialized_end=1488
-  _globals['_SPECREPLY']._serialized_start=1490
-  _globals['_SPECREPLY']._serialized_end=1520
-  _globals['_EXPLAINREQUEST']._serialized_start=1522
-  _globals['_EXPLAINREQUEST']._serialized_end=1610
-  _globals['_CANCELREQUEST']._serialized_start=1612
-  _globals['_CANCELREQUEST']._serialized_end=1683
-  _globals['_CONTROLREQUEST']._serialized_start=1685
-  _globals['_CONTROLREQUEST']._serialized_end=1744
-  _globals['_SETPRIORITYREQUEST']._serialized_start=1746
-  _globals['_SETPRIORITYREQUEST']._serialized_end=1827
-  _globals['_WATCHREQUEST']._serialized_start=1829
-  _globals['_WATCHREQUEST']._serialized_end=1888
-  _globals['_STORYREQUEST']._serialized_start=1890
-  _globals['_STORYREQUEST']._serialized_end=1964
-  _globals['_WORKFLOWS']._serialized_start=1967
-  _globals['_WORKFLOWS']._serialized_end=2868
+  _globals['_LISTREPLY']._serialized_end=1096
+  _globals['_TASKSREQUEST']._serialized_start=1098
+  _globals['_TASKSREQUEST']._serialized_end=1172
+  _globals['_TASKSREPLY']._serialized_start=1174
+  _globals['_TASKSREPLY']._serialized_end=1233
+  _globals['_ITEMSREQUEST']._serialized_start=1235
+  _globals['_ITEMSREQUEST']._serialized_end=1338
+  _globals['_ITEMSREPLY']._serialized_start=1340
+  _globals['_ITEMSREPLY']._serialized_end=1399
+  _globals['_ATTEMPTSREQUEST']._serialized_start=1401
+  _globals['_ATTEMPTSREQUEST']._serialized_end=1476
+  _globals['_ATTEMPTSREPLY']._serialized_start=1478
+  _globals['_ATTEMPTSREPLY']._serialized_end=1530
+  _globals['_SPECREPLY']._serialized_start=1532
+  _globals['_SPECREPLY']._serialized_end=1562
+  _globals['_EXPLAINREQUEST']._serialized_start=1564
+  _globals['_EXPLAINREQUEST']._serialized_end=1652
+  _globals['_CANCELREQUEST']._serialized_start=1654
+  _globals['_CANCELREQUEST']._serialized_end=1725
+  _globals['_CONTROLREQUEST']._serialized_start=1727
+  _globals['_CONTROLREQUEST']._serialized_end=1786
+  _globals['_SETPRIORITYREQUEST']._serialized_start=1788
+  _globals['_SETPRIORITYREQUEST']._serialized_end=1869
+  _globals['_WATCHREQUEST']._serialized_start=1871
+  _globals['_WATCHREQUEST']._serialized_end=1930
+  _globals['_STORYREQUEST']._serialized_start=1932
+  _globals['_STORYREQUEST']._serialized_end=2006
+  _globals['_WORKFLOWS']._serialized_start=2009
+  _globals['_WORKFLOWS']._serialized_end=2910
 # @@protoc_insertion_point(module_scope)

@@ -110,10 +110,12 @@ class ListRequest(_message.Message):
     def __init__(self, project: _Optional[str] = ..., name: _Optional[str] = ..., states: _Optional[_Iterable[str]] = ..., by: _Optional[str] = ..., before: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
 
 class ListReply(_message.Message):
-    __slots__ = ("workflows",)
+    __slots__ = ("workflows", "more")
     WORKFLOWS_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     workflows: _containers.RepeatedCompositeFieldContainer[_pages_pb2.WorkflowPage]
-    def __init__(self, workflows: _Optional[_Iterable[_Union[_pages_pb2.WorkflowPage, _Mapping]]] = ...) -> None: ...
+    more: bool
+    def __init__(self, workflows: _Optional[_Iterable[_Union[_pages_pb2.WorkflowPage, _Mapping]]] = ..., more: bool = ...) -> None: ...
 
 class TasksRequest(_message.Message):
     __slots__ = ("ref", "project", "after", "limit")
@@ -128,10 +130,12 @@ class TasksRequest(_message.Message):
     def __init__(self, ref: _Optional[str] = ..., project: _Optional[str] = ..., after: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
 
 class TasksReply(_message.Message):
-    __slots__ = ("tasks",)
+    __slots__ = ("tasks", "more")
     TASKS_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     tasks: _containers.RepeatedCompositeFieldContainer[_pages_pb2.TaskPage]
-    def __init__(self, tasks: _Optional[_Iterable[_Union[_pages_pb2.TaskPage, _Mapping]]] = ...) -> None: ...
+    more: bool
+    def __init__(self, tasks: _Optional[_Iterable[_Union[_pages_pb2.TaskPage, _Mapping]]] = ..., more: bool = ...) -> None: ...
 
 class ItemsRequest(_message.Message):
     __slots__ = ("ref", "project", "task", "after", "limit")
@@ -148,10 +152,12 @@ class ItemsRequest(_message.Message):
     def __init__(self, ref: _Optional[str] = ..., project: _Optional[str] = ..., task: _Optional[str] = ..., after: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
 
 class ItemsReply(_message.Message):
-    __slots__ = ("items",)
+    __slots__ = ("items", "more")
     ITEMS_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedCompositeFieldContainer[_pages_pb2.ItemPage]
-    def __init__(self, items: _Optional[_Iterable[_Union[_pages_pb2.ItemPage, _Mapping]]] = ...) -> None: ...
+    more: bool
+    def __init__(self, items: _Optional[_Iterable[_Union[_pages_pb2.ItemPage, _Mapping]]] = ..., more: bool = ...) -> None: ...
 
 class AttemptsRequest(_message.Message):
     __slots__ = ("ref", "project", "task", "item")
