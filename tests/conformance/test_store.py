@@ -46,7 +46,7 @@ def test_conformance(store: Callable[[Path], Opener], check: Check, tmp_path: Pa
 
 
 @given(operations())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_all_stores_answer_alike(sequence: list[Operation]) -> None:
     told = []
     for store in STORES:
