@@ -82,13 +82,11 @@ def read_outputs(path: str, limit_bytes: int) -> tuple[tuple[tuple[str, Any], ..
         return (), f"$FFD_OUTPUT cannot be read: {error.strerror}"
     if len(data) > limit_bytes:
         return (), f"$FFD_OUTPUT has more than {limit_bytes} bytes (limits.output_bytes)"
-    if data.lstrip().startswith(b"{"):
-        return _read_object(data)
     try:
         text = data.decode()
     except UnicodeDecodeError:
         return (), "$FFD_OUTPUT is not UTF-8"
-    return _read_lines(text)
+    return _read_object(text) if text.lstrip().startswith("{") else _read_lines(text)
 
 
 def _read(path: str, most_bytes: int, *, is_tail: bool = False) -> bytes:
@@ -109,9 +107,9 @@ def _read(path: str, most_bytes: int, *, is_tail: bool = False) -> bytes:
         os.close(fd)
 
 
-def _read_object(data: bytes) -> tuple[tuple[tuple[str, Any], ...], str]:
+def _read_object(text: str) -> tuple[tuple[tuple[str, Any], ...], str]:
     try:
-        values = msgspec.json.decode(data, type=dict[str, Any])
+        values = msgspec.json.decode(text, type=dict[str, Any])
     except (msgspec.DecodeError, RecursionError) as error:
         return (), f"$FFD_OUTPUT begins with {{ but is no JSON object: {error}"
     return tuple(values.items()), ""
