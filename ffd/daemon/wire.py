@@ -13,6 +13,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -43,6 +44,7 @@ from ffd.settings import Settings
 
 TOKEN_LIFE_S = 400 * 86_400.0  # of a task's token: it is a name, not a lease; superseded attempts are refused anyway
 KEY_FILE = "token.key"
+SWITCH_S = 0.0005  # the writer thread gives the interpreter lock up often; 5 ms to get it back is too long
 GC_THRESHOLD = (50_000, 20, 50)  # rows and messages hold no cycles: look for some seldom
 SHUTDOWN = (signal.SIGTERM, signal.SIGINT)
 
@@ -67,6 +69,7 @@ async def run(settings: Settings) -> int:
     os.umask(0o077)
     faulthandler.enable()
     gc.set_threshold(*GC_THRESHOLD)
+    sys.setswitchinterval(SWITCH_S)
     async with running(settings) as daemon, anyio.create_task_group() as group:
         group.start_soon(dump_standstills, SystemClock())
         loop = asyncio.get_running_loop()
