@@ -61,6 +61,7 @@ class Limits(CoreLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
     labels_count: int = 64  # labels of one submit
     submits_count: int = 1_000  # documents of one SubmitBatch
     page_count: int = 1_000  # entries of one page of any list
+    reply_bytes: int = 3 << 20  # one page of workflows, tasks or items; a larger one is cut, and says so
     connections_count: int = 2_000  # open connections of each listener
     connection_streams_count: int = 1_000  # calls and streams at once on one gRPC connection; more wait at the client
     watchers_count: int = 1_000  # open watch and follow streams
@@ -68,8 +69,7 @@ class Limits(CoreLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
     heartbeat_ms: int = 15_000  # between signs of life of an idle HTTP event stream
     compile_inline_bytes: int = 8 << 10  # a larger document is compiled in a thread
     compile_threads_count: int = 2  # documents compiled at once
-    compile_cache_count: int = 256  # compiled documents kept
-    compile_cache_bytes: int = 64 << 10  # a larger document is not kept
+    compile_cache_bytes: int = 4 << 20  # sources of the compiled documents that are kept
     log_read_bytes: int = 1 << 20  # one piece of a log that is asked for
     log_chunk_bytes: int = 64 << 10  # one piece of a followed log; a longer line is given in pieces
     log_buffer_count: int = 16  # pieces that wait for one reader of followed logs
