@@ -81,7 +81,7 @@ def test_no_path_of_a_machine_is_named() -> None:
     """The product knows neither where it was made nor by what."""
     places = ["/tmp" + "/x/", "/work" + "/main", "/work" + "/shared"]
     folders = [ROOT / name for name in ("ffd", "tests", "bench", "docs", "config")]
-    files = [path for path in (*ROOT.glob("*"), *(path for folder in folders for path in folder.rglob("*")))]
+    files = [*ROOT.glob("*"), *(path for folder in folders for path in folder.rglob("*"))]
     named = [
         f"{path.relative_to(ROOT)}: {place}"
         for path in files

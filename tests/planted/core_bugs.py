@@ -1,0 +1,199 @@
+"""Bugs to plant into the core. Each is a mistake that somebody could make on a bad day."""
+
+from __future__ import annotations
+
+from planting import Bug
+
+
+def golden(*names: str) -> str:
+    """Transcripts by name."""
+    return " ".join(f"tests/golden/test_semantics.py::test_story[{name}]" for name in names)
+
+
+def core(module: str, *names: str) -> str:
+    return " ".join(f"tests/core/test_{module}.py::{name}" for name in names) or f"tests/core/test_{module}.py"
+
+
+BUGS = [
+    Bug(
+        "a report of any attempt counts", "S4", "core/memory.py",
+        "if found is None or found[2].number != attempt.attempt or found[2].live is None:",
+        "if found is None or found[2].live is None:",
+        golden("stale_reports"),
+    ),
+    Bug(
+        "room is released when a stop is ordered", "S7", "core/state.py",
+        "        item.live.stop_cause = e.cause\n",
+        "        item.live.stop_cause = e.cause\n        self.reserved_count -= 1\n",
+        golden("rule_6_cancel"),
+    ),
+    Bug(
+        "what infrastructure did uses up a try", "golden retry_infrastructure", "core/finish.py",
+        "infra = cause.kind in INFRASTRUCTURE_CAUSES",
+        "infra = False",
+        golden("retry_infrastructure"),
+    ),
+    Bug(
+        "skipped counts as success", "S21", "core/dag.py",
+        'return state == ("succeeded" if need.outcome == "success" else "failed")',
+        'return state == "failed" if need.outcome == "failed" else state in ("succeeded", "skipped")',
+        golden("rule_1_skip_cascade"),
+    ),
+    Bug(
+        "a part of a gang is admitted", "S8", "core/schedule/cycle.py",
+        "item.number + 1), places)",
+        "item.number + 1), places[:2])",
+        golden("rule_5_gang"),
+    ),
+    Bug(
+        "cancel leaves waiting tasks waiting", "S16", "core/finish.py",
+        '            work.emit(ev.TaskEnded(event.workflow, name, "cancelled", cause))\n',
+        "            continue\n",
+        golden("rule_6_cancel"),
+    ),
+    Bug(
+        "a key does not look at what was asked", "test_a_key_for_another_payload_is_a_conflict", "core/entry.py",
+        "if state.keys[scope][0] == command.payload_digest:",
+        "if state.keys[scope]:",
+        core("step", "test_a_key_for_another_payload_is_a_conflict"),
+    ),
+    Bug(
+        "when is decided again in a new round", "golden rule_7_retry_waits", "core/control.py",
+        'return cause is not None and cause.kind == "expression"',
+        "return False",
+        golden("rule_7_retry_waits"),
+    ),
+    Bug(
+        "a need is not waited for when a round begins", "S21", "core/control.py",
+        "if left and not any(need.task in again for need in live.dag.tasks[name].needs):",
+        "if left:",
+        golden("rule_7_retry_waits"),
+    ),
+    Bug(
+        "items move without their lifecycle", "test_an_event_that_the_lifecycle_forbids", "core/state.py",
+        "ITEM.get((item.state, trigger)) or advance(ITEM, item.state, trigger, attempt.label())",
+        'ITEM.get((item.state, trigger), "backoff")',
+        core("state", "test_an_event_that_the_lifecycle_forbids_is_our_bug_and_says_what_was_tried"),
+    ),
+    Bug(
+        "a place that ends in the queue is lost", "S7", "core/state.py",
+        "self._leave(live, e.attempt.task, e.attempt.item)  # one that ended in the queue still has its place",
+        "pass",
+        golden("max_parallel_cancelled"),
+    ),
+    Bug(
+        "attempts count from one in a new round", "S4", "core/state.py",
+        "task = LiveTask(Task(attempts_before=max(old.row.attempts_before, used)))",
+        "task = LiveTask(Task())",
+        golden("rule_7_retry"),
+    ),
+    Bug(
+        "a retry forgets what others changed in its step", "test_a_retry_keeps_the_changes", "core/memory.py",
+        "        for workflow in sorted(rows.workflows):\n            self._recount(self.workflows[workflow])\n",
+        "        for workflow in sorted(rows.workflows):\n            self._recount(self.workflows[workflow])\n"
+        "        self._dirty_workflows = {}\n",
+        core("state", "test_a_retry_keeps_the_changes_that_others_made_in_its_step"),
+    ),
+    Bug(
+        "an ended workflow leaves memory too early", "KeyError", "core/finish.py",
+        "        work.emit(ev.WorkflowEnded(row.id, state, cause))\n",
+        "        work.emit(ev.WorkflowEnded(row.id, state, cause))\n        work.emit(ev.WorkflowForgotten(row.id))\n",
+        golden("max_parallel_cancelled"),
+    ),
+    Bug(
+        "outputs of a failed attempt are kept", "S20", "core/state.py",
+        'item.outputs = attempt.outputs if e.outcome == "succeeded" else None',
+        "item.outputs = attempt.outputs",
+        golden("rule_4_outputs"),
+    ),
+    Bug(
+        "--now does not reach finally tasks", "S16", "core/live.py",
+        "return bool(self.row.verdict) and (self.row.skip_finally or not self.is_finally(task))",
+        "return bool(self.row.verdict) and not self.is_finally(task)",
+        golden("rule_6_cancel_now"),
+    ),
+    Bug(
+        "a stopped attempt is tried again after a cancel", "S16", "core/finish.py",
+        "    if live.is_doomed(attempt.task):\n",
+        "    if False:\n",
+        core("machine", "test_core_under_random_histories"),
+    ),
+    Bug(
+        "a priority change leaves the old entries", "test_a_priority_that_moves_to_and_fro", "core/memory.py",
+        "            self.ready.discard(key, live.row.id)\n",
+        "            pass\n",
+        core("state", "test_a_priority_that_moves_to_and_fro_leaves_one_entry"),
+    ),
+    Bug(
+        "a gang goes on without the replica that failed", "S8", "core/observe.py",
+        "    if cause is not None:\n        work.emit(ev.AttemptStopping(attempt_id, cause, work.stop_grace_ms(spec)))",
+        "    if cause is not None:\n        return",
+        golden("rule_5_gang"),
+    ),
+    Bug(
+        "tasks are stopped in the order of a set", "test_the_same_inputs_give_the_same_bytes", "core/finish.py",
+        "for name in filter(live.is_doomed, live.dag.names):",
+        "for name in filter(live.is_doomed, set(live.dag.names)):",
+        core("plan", "test_the_same_inputs_give_the_same_bytes_whatever_the_hash_seed"),
+    ),
+    Bug(
+        "what is reserved is not counted when loading", "S22", "core/memory.py",
+        "state.reserved_count = sum(1 for _ in state.reserved())",
+        "state.reserved_count = 0",
+        golden("restart"),
+    ),
+    Bug(
+        "what runs is launched again after a restart", "test_recovery_asks_after_what_runs", "core/launch.py",
+        '    if item.state == "launching":\n        _launch_again(work, attempt, item, task)',
+        '    if item.state in ("launching", "running"):\n        _launch_again(work, attempt, item, task)',
+        core("step", "test_recovery_asks_after_what_runs"),
+    ),
+    Bug(
+        "what lives without an attempt is left alone", "test_recovery_stops_what_lives", "core/launch.py",
+        "        if not work.state.is_live(attempt):\n",
+        "        if work.state.find(attempt) is None:\n",
+        core("step", "test_recovery_stops_what_lives_without_a_committed_attempt"),
+    ),
+    Bug(
+        "a suspended workflow starts new work", "golden rule_8_suspended", "core/memory.py",
+        'if live is None or live.row.state != "running" or live.row.priority != -entry[0]:',
+        "if live is None or live.row.priority != -entry[0]:",
+        golden("rule_8_suspended"),
+    ),
+    Bug(
+        "a new inventory forgets what is reserved", "S7", "core/memory.py",
+        "        for attempt_id, attempt, live in self.reserved():\n            self.space.take(",
+        "        for attempt_id, attempt, live in ():\n            self.space.take(",
+        golden("node_lost"),
+    ),
+    Bug(
+        "an item that is ready again is not queued", "L2", "core/state.py",
+        "        self._queue(live, e.attempt.task, (e.attempt.item,))\n",
+        "",
+        golden("retry_backoff"),
+    ),
+    Bug(
+        "the next attempt gets no checkpoint", "golden checkpoint", "core/launch.py",
+        "restored=item.checkpoint,",
+        "restored=None,",
+        golden("checkpoint"),
+    ),
+    Bug(
+        "the first matrix key is the fastest", "golden fanout_order", "core/fanout.py",
+        "for key in reversed(task.matrix):",
+        "for key in task.matrix:",
+        golden("fanout_order"),
+    ),
+    Bug(
+        "a rank that started and ended counts twice", "test_a_rank_that_started_and_ended", "core/observe.py",
+        "if len(_seen(live) | {report.rank}) < len(live.places):",
+        "if len(live.started) + len(live.exited) + 1 < len(live.places):",
+        core("step", "test_a_rank_that_started_and_ended_is_counted_once"),
+    ),
+    Bug(
+        "rows of an item are not stored when its outputs change", "S22", "core/state.py",
+        "        self._dirty_items[(attempt.workflow, attempt.task, attempt.item)] = item\n        return item.live\n",
+        "        return item.live\n",
+        core("machine", "test_core_under_random_histories"),
+    ),
+]  # fmt: skip
