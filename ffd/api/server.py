@@ -6,6 +6,7 @@ Runs on the asyncio loop it was started in; holds no global. `start` raises Plug
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -15,11 +16,13 @@ from ffd.api.grpc_cluster import Cluster, Health, Logs
 from ffd.api.grpc_server import GrpcServer
 from ffd.api.grpc_tasks import Tasks
 from ffd.api.grpc_workflows import Workflows
-from ffd.api.http_server import HttpServer
 from ffd.api.limits import ApiLimits
 from ffd.api.listen import Bound, Tls, bind
 from ffd.api.serving import Serving
 from ffd.plugins.ports import Auth
+
+if TYPE_CHECKING:
+    from ffd.api.http_server import HttpServer
 
 GRPC_SCHEMES = ("unix", "grpc", "grpcs")
 HTTP_SCHEMES = ("unix", "http", "https")
@@ -76,6 +79,8 @@ class ApiServer:
         return GrpcServer(services, bound, serving.limits)
 
     def _rest(self, bound: Bound) -> HttpServer:
+        from ffd.api.http_server import HttpServer  # a third of the daemon's imports: only for who serves HTTP
+
         return HttpServer(self._serving, bound, self._allowed_hosts)
 
     @property
