@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from bench.daemon import daemon, document, follow
+from bench.daemon import daemon, document, until_idle
 from bench.floor import transitions_per_s
 from bench.table import show, verdict
 
@@ -36,7 +36,7 @@ async def measure(source: bytes) -> tuple[float, float, float]:
         await client.submit(source, params={}, priority=0)
         accepted = time.perf_counter() - start
         per_task = (found.rss_bytes() - before) / COUNT
-        await follow(client, f"{number}.999999", 1)
+        await until_idle(client, f"{number}.999999")
         return accepted, per_task, time.perf_counter() - start
 
 

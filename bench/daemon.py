@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from ffd.api.client import Client
 
+from ffd.api.client import Client
 from ffd.core.pages import EventPage
 
 
@@ -104,3 +104,12 @@ async def follow(client: Client, token: str, until: int) -> list[EventPage]:
         if until <= 0:
             return events
     return events
+
+
+async def until_idle(client: Client, token: str) -> None:
+    """Until no workflow is live. Watches only to hear when to look: who fell behind is told so, and goes on."""
+    while (await client.status()).workflow_count:
+        async for page in client.watch("", token=token):
+            if page.gap or any(event.kind == "WorkflowEnded" for event in page.events):
+                break
+        token = ""

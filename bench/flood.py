@@ -12,11 +12,10 @@ from bench.daemon import Daemon, daemon, document
 from bench.table import show, verdict
 
 SECONDS = 8
-WRITER = (
-    """
+WRITER = f"""
 import os, time
 block = (b"x" * 99 + b"\\n") * 10_000
-end = time.monotonic() + %d
+end = time.monotonic() + {SECONDS}
 sent, start = 0, time.monotonic()
 while time.monotonic() < end:
     os.write(1, block)
@@ -25,8 +24,6 @@ while time.monotonic() < end:
     if ahead > 0:
         time.sleep(ahead)
 """
-    % SECONDS
-)
 
 
 async def lags_ms(found: Daemon, seconds: float) -> list[float]:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import anyio
 import msgspec
-from ffd.plugins.store.sqlite import SqliteStore
 
 from bench.big import COUNT, WIDTH, layered
 from bench.daemon import Daemon
 from bench.table import show, verdict
 from ffd.core.model import Item, Listing, Rows, Task, Workflow
 from ffd.plugins.ports import Batch, Lease
+from ffd.plugins.store.sqlite import SqliteStore
 
 ARGS = ("--runtime", "virtual", "--pretend", "1x1:H100")
 HISTORY_WORKFLOWS, HISTORY_ITEMS = 1000, 1000
@@ -28,7 +28,7 @@ async def live_tasks(state: Path) -> Daemon:
     async with found.client() as client:
         await client.submit(
             layered(COUNT, WIDTH).replace(
-                b'"command": ["true"]', b'"command": ["true"], "env": {"FFD_VIRTUAL_DURATION": "1h"}'
+                b'"command": ["true"]', b'"command": ["true"], "env": {"VIRTUAL_DURATION": "1h"}'
             )
         )
     return found

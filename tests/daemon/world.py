@@ -168,11 +168,11 @@ def task(name: str, *needs: str, **more: Any) -> Task:
 
 
 def lasting(name: str, duration: str, *needs: str, **more: Any) -> Task:
-    return task(name, *needs, env={"FFD_VIRTUAL_DURATION": duration}, **more)
+    return task(name, *needs, env={"VIRTUAL_DURATION": duration}, **more)
 
 
 def failing(name: str, *needs: str) -> Task:
-    return task(name, *needs, env={"FFD_VIRTUAL_EXIT": "3"})
+    return task(name, *needs, env={"VIRTUAL_EXIT": "3"})
 
 
 def submit_of(*tasks: Task, name: str = "wf", digest: str = "", **more: Any) -> Submit:

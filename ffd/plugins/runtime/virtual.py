@@ -4,7 +4,7 @@ and the simulator; the scheduler above it is the real one.
 The cluster is apart from the runtime: a daemon may die and another adopt what the cluster still runs. Time comes from
 the event loop, or from whatever clock is handed in. A task says how it behaves through its environment:
 
-    env: {FFD_VIRTUAL_DURATION: 5s, FFD_VIRTUAL_EXIT: "1"}      (default: ends at once, with exit code 0)
+    env: {VIRTUAL_DURATION: 5s, VIRTUAL_EXIT: "1"}      (default: ends at once, with exit code 0)
 
 Never here: real processes, randomness.
 """
@@ -45,13 +45,13 @@ Behave = Callable[[Launch, int], Behaviour]
 
 
 def told_by_environment(order: Launch, rank: int) -> Behaviour:
-    """The default: FFD_VIRTUAL_DURATION (`90s`, `500ms`, a bare number is seconds) and FFD_VIRTUAL_EXIT."""
+    """The default: VIRTUAL_DURATION (`90s`, `500ms`, a bare number is seconds) and VIRTUAL_EXIT."""
     env = order.env
-    if "FFD_VIRTUAL_DURATION" not in env and "FFD_VIRTUAL_EXIT" not in env:
+    if "VIRTUAL_DURATION" not in env and "VIRTUAL_EXIT" not in env:
         return NOOP
-    found = _DURATION.fullmatch(env.get("FFD_VIRTUAL_DURATION", "0"))
+    found = _DURATION.fullmatch(env.get("VIRTUAL_DURATION", "0"))
     duration_ms = float(found[1]) * _UNIT_MS[found[2] or "s"] if found else 0
-    code = env.get("FFD_VIRTUAL_EXIT", "0")
+    code = env.get("VIRTUAL_EXIT", "0")
     return Behaviour(duration_ms, int(code) if code.isdecimal() else 1)
 
 
