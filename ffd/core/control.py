@@ -24,12 +24,13 @@ from ffd.errors import Refusal, Unavailable
 
 
 def cancel(work: Work, command: Cancel) -> None:
-    """Final (S16). Again with `now` on a cancelled, still finishing workflow skips its finally tasks."""
+    """Final (S16). Again with `now` on a cancelled, still finishing workflow skips its finally tasks; again on one that
+    was suspended since lets them go on."""
     live = _open(work, command, command.workflow)
     if live is None:
         return
     row = live.row
-    if row.verdict != "cancelled" or (command.now and not row.skip_finally):
+    if row.verdict != "cancelled" or row.state == "suspended" or (command.now and not row.skip_finally):
         cause = Cause("cancelled", f"cancelled by {command.by or 'an unnamed user'}")
         skip_finally = command.now or row.skip_finally
         work.emit(WorkflowDoomed(command.workflow, "cancelled", skip_finally, cause, command.by))

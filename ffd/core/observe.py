@@ -12,7 +12,7 @@ from typing import Any, cast
 from ffd.core import effects, reports
 from ffd.core import events as ev
 from ffd.core.live import LiveWorkflow
-from ffd.core.model import DOOMED_CAUSES, RUNTIME_CAUSES, Attempt, AttemptId, Cause, CauseKind, Item, Outcome
+from ffd.core.model import DOOMED_CAUSES, RUNTIME_CAUSES, Attempt, AttemptId, Cause, CauseKind, Item, Outcome, Timer
 from ffd.core.outputs import OutputFault, typed_outputs
 from ffd.core.spec import Task
 from ffd.core.story import duration_text
@@ -74,7 +74,8 @@ def launch_failed(work: Work, report: reports.LaunchFailed) -> None:
         return
     if not _is_news(found[3], report.rank):
         return
-    cause = Cause(_kind(report.kind), report.message, rank=report.rank, node=found[3].places[report.rank].node)
+    message, node = report.message[: work.state.limits.tail_bytes], found[3].places[report.rank].node
+    cause = Cause(_kind(report.kind), message, rank=report.rank, node=node)
     _replica_gone(work, report.attempt, report.rank, -1, cause, {})
 
 
@@ -129,9 +130,11 @@ def _cause_of(report: reports.ReplicaExited, attempt: Attempt, tail_bytes: int) 
     tail, node = _cut(report.tail, tail_bytes), attempt.places[report.rank].node
     if report.exit_code == 0 and not report.signal and not report.kind:
         if report.output_fault:
-            return Cause("output", report.output_fault, rank=report.rank, exit_code=0, tail=tail, node=node)
+            return Cause(
+                "output", report.output_fault[:tail_bytes], rank=report.rank, exit_code=0, tail=tail, node=node
+            )
         return None
-    message = report.message or _exit_words(report)
+    message = report.message[:tail_bytes] or _exit_words(report)
     return Cause(_kind(report.kind), message, report.rank, report.exit_code, report.signal, tail, node=node)
 
 
@@ -199,11 +202,20 @@ def timer_fired(work: Work, report: reports.TimerFired) -> None:
 def _queue_timer(work: Work, report: reports.TimerFired) -> None:
     attempt = report.timer.attempt
     found = work.state.find(attempt)
-    if found and found[2].state == "ready" and found[2].number == attempt.attempt:
-        timeout_ms = found[0].dag.tasks[attempt.task].timeouts.queue_ms
-        work.emit(
-            ev.ItemEnded(attempt, "failed", Cause("queue-timeout", f"not admitted within {duration_text(timeout_ms)}"))
-        )
+    if found is None or found[2].state != "ready" or found[2].number != attempt.attempt:
+        return
+    live, task, item = found
+    queue_ms = live.dag.tasks[attempt.task].timeouts.queue_ms
+    if _is_due(work, report.timer, (item.since_at_ms or task.row.opened_at_ms) + queue_ms):
+        cause = Cause("queue-timeout", f"not admitted within {duration_text(queue_ms)}")
+        work.emit(ev.ItemEnded(attempt, "failed", cause))
+
+
+def _is_due(work: Work, timer: Timer, due_at_ms: int) -> bool:
+    """A timer of an earlier round may fire late, under a name that is in use again: then it is set for its time."""
+    if due_at_ms > work.now_ms:
+        work.effect(effects.SetTimer(timer, due_at_ms))
+    return due_at_ms <= work.now_ms
 
 
 def _wait_timer(work: Work, report: reports.TimerFired) -> None:
@@ -234,12 +246,9 @@ def _idle_timer(work: Work, report: reports.TimerFired) -> None:
     if not found or found[2].state != "running":
         return
     idle_ms = found[0].dag.tasks[report.timer.attempt.task].timeouts.idle_ms
-    due_at_ms = max(report.active_at_ms, found[3].running_at_ms) + idle_ms
-    if due_at_ms > work.now_ms:
-        work.effect(effects.SetTimer(report.timer, due_at_ms))
-        return
-    cause = Cause("timeout", f"no log line, progress or heartbeat for {duration_text(idle_ms)}")
-    _time_out(work, report.timer.attempt, found[0], cause)
+    if _is_due(work, report.timer, max(report.active_at_ms, found[3].running_at_ms) + idle_ms):
+        cause = Cause("timeout", f"no log line, progress or heartbeat for {duration_text(idle_ms)}")
+        _time_out(work, report.timer.attempt, found[0], cause)
 
 
 def _time_out(work: Work, attempt: AttemptId, live: LiveWorkflow, cause: Cause) -> None:
@@ -248,7 +257,9 @@ def _time_out(work: Work, attempt: AttemptId, live: LiveWorkflow, cause: Cause) 
 
 def _workflow_timer(work: Work, report: reports.TimerFired) -> None:
     live = work.state.workflows.get(report.timer.attempt.workflow)
-    if live and not live.row.verdict and not live.row.finalizing:
+    if live is None or live.row.verdict or live.row.finalizing:
+        return
+    if _is_due(work, report.timer, live.row.started_at_ms + live.dag.spec.timeout_ms):
         cause = Cause("workflow-timeout", f"the workflow ran longer than {duration_text(live.dag.spec.timeout_ms)}")
         work.emit(ev.WorkflowDoomed(live.row.id, "failed", False, cause, ""))
 

@@ -204,10 +204,13 @@ def reasons(cluster: Cluster, name: str, number: int = 0, workflow: int = 1) -> 
 def test_checks_name_the_bound_that_holds_an_item_back() -> None:
     cluster = Cluster(nodes(), {"a": Behaviour(run_ms=9_000)})
     cluster.send(submit(spec(task("a", foreach=(1, 2, 3), max_parallel=2))))
-    assert reasons(cluster, "a", 2)["max_parallel"] == ("wait", "2 of at most 2 items are under way")
+    assert reasons(cluster, "a", 2)["max_parallel"] == (
+        "wait",
+        "all 2 places of the task are taken, by items that run or wait for room",
+    )
     cluster.send(submit(spec(task("a", foreach=(1, 2, 3)), task("b"), max_parallel=3)))
     assert reasons(cluster, "b", workflow=2)["max_parallel"] == (
-        "wait", "3 of at most 3 items of the workflow are under way",
+        "wait", "all 3 places of the workflow are taken, by items that run or wait for room",
     )  # fmt: skip
 
 

@@ -178,6 +178,17 @@ def test_a_priority_out_of_range_is_refused(priority: int) -> None:
     assert [getattr(answer, "field", "") for answer in answers] == ["priority", "", "priority"]
 
 
+def test_a_cancel_said_again_lets_a_suspended_workflow_finish() -> None:
+    cluster = Cluster(nodes(), {"a": Behaviour(run_ms=9_000)})
+    cluster.send(submit(spec(task("a"), finally_tasks=[task("f")])))
+    cluster.send(Cancel(workflow=1), Suspend(workflow=1))
+    cluster.run(2_000)
+    assert cluster.states()["f"] == "open"
+    cluster.send(Cancel(workflow=1))
+    cluster.run()
+    assert cluster.states() == {"": "cancelled", "a": "cancelled", "f": "succeeded"}
+
+
 def test_a_cancel_overrides_a_failure_that_is_under_way() -> None:
     cluster = Cluster(nodes(), {"a": Behaviour(exit_code=1), "b": Behaviour(run_ms=9_000, stop_ms=3_000)})
     cluster.send(submit(spec(task("a"), task("b"))))
@@ -328,6 +339,19 @@ def test_a_timer_of_another_attempt_or_state_does_nothing() -> None:
     gone = [Timer("workflow", AttemptId(9, "", -1, 0))]
     decision = step(state, [rp.TimerFired(timer) for timer in (*old, *now, *gone)], 3)
     assert not decision.events and not decision.effects
+
+
+def test_a_timer_of_an_earlier_round_that_fires_late_is_set_for_its_time() -> None:
+    """Names of queue and workflow timers are in use again in a new round."""
+    cluster = Cluster(nodes(1, slot_count=1), {"a": Behaviour(exit_code=1, run_ms=100)})
+    cluster.send(submit(spec(task("a", timeouts=Timeouts(queue_ms=5_000)), timeout_ms=9_000)))
+    cluster.run()
+    cluster.send(submit(spec(task("holder"))))
+    cluster.send(Retry(workflow=1))
+    old = [Timer("queue", attempt("a", 1)), Timer("workflow", AttemptId(1, "", -1, 0))]
+    decision = step(cluster.state, [rp.TimerFired(timer) for timer in old], cluster.now_ms + 10)
+    due = [cluster.now_ms + 5_000, cluster.now_ms + 9_000]
+    assert decision.effects == [ef.SetTimer(*pair) for pair in zip(old, due, strict=True)] and not decision.events
 
 
 def test_an_idle_timer_is_set_again_by_the_last_sign_of_life() -> None:

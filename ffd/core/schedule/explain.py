@@ -54,9 +54,9 @@ def _parallel(live: LiveWorkflow, name: str, number: int) -> Check:
         )
         return Check(name="max_parallel", verdict="pass", detail=f"at most {bound} at once" if bound else "no bound")
     if live.is_full(name):
-        detail = f"{live.tasks[name].active} of at most {own} items are under way"
+        detail = f"all {own} places of the task are taken, by items that run or wait for room"
     else:
-        detail = f"{len(live.placed)} of at most {whole} items of the workflow are under way"
+        detail = f"all {whole} places of the workflow are taken, by items that run or wait for room"
     return Check(name="max_parallel", verdict="wait", detail=detail)
 
 
