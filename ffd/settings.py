@@ -51,6 +51,7 @@ class Limits(CoreLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
     inbox_count: int = 10_000  # commands and reports that wait for the writer; more are refused as `unavailable`
     batch_count: int = 1_000  # inputs of one step, hence of one commit
     launches_count: int = 32  # launches and stops under way at once
+    barriers_count: int = 1_000  # barriers of one attempt that are kept; passed ones make room
     watch_backlog_count: int = 10_000  # events that wait for one slow watcher; more become a gap marker
     log_bytes: int = 64 << 20  # kept of each replica's log; the middle is dropped, with a marker
     # the API; the names and defaults are those of ffd.api.limits (a test holds them equal)

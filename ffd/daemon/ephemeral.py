@@ -14,8 +14,6 @@ from ffd.core.model import AttemptId
 from ffd.daemon.barrier import copy_of
 from ffd.errors import FfdError, Refusal
 
-BARRIERS_COUNT = 1_000  # of one attempt; passed ones make room
-
 
 class Meeting:
     """One barrier: who arrived, and the others that wait. `broken`: nobody else will come."""
@@ -65,9 +63,10 @@ class Signs:
 
 
 class Ephemeral:
-    """Of one reign."""
+    """Of one reign. `barriers_count`: kept of one attempt (`limits.barriers_count`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, barriers_count: int) -> None:
+        self._barriers_count = barriers_count
         self._workflows: dict[int, dict[AttemptId, Signs]] = {}
 
     def __len__(self) -> int:
@@ -103,7 +102,7 @@ class Ephemeral:
         meetings = self._of(attempt).meetings
         found = meetings.get(name)
         if found is None:
-            if len(meetings) >= BARRIERS_COUNT:
+            if len(meetings) >= self._barriers_count:
                 _make_room(meetings)
             found = meetings[name] = Meeting(replicas)
         return found, found.arrive(rank)

@@ -59,7 +59,7 @@ class Reign:
     ) -> None:  # fmt: skip
         self.epoch = tenure.epoch
         self.failure: Exception | None = None
-        self.ephemeral = Ephemeral()
+        self.ephemeral = Ephemeral(parts.settings.limits.barriers_count)
         self._parts = parts
         self._tenure = tenure
         self._poison = poison

@@ -11,7 +11,7 @@ from ffd.core.commands import Cancel
 from ffd.core.model import AttemptId
 from ffd.core.reports import CheckpointReported, OutputsReported
 from ffd.core.spec import Checkpoint, Gang
-from ffd.daemon import ephemeral
+from ffd.daemon.ephemeral import Ephemeral
 from ffd.daemon.tree import Daemon
 from ffd.errors import Refusal, Unavailable
 
@@ -123,9 +123,9 @@ async def test_who_waits_at_a_barrier_is_told_when_the_attempt_or_the_reign_ends
 
 @run
 async def test_barriers_are_bounded_and_passed_ones_make_room() -> None:
-    kept = ephemeral.Ephemeral()
+    kept = Ephemeral(barriers_count=20)
     attempt = AttemptId(1, "a", 0, 1)
-    for number in range(ephemeral.BARRIERS_COUNT):
+    for number in range(20):
         kept.arrive(attempt, 0, f"b{number}", 2)
     with pytest.raises(Refusal) as caught:
         kept.arrive(attempt, 0, "more", 2)
