@@ -15,15 +15,23 @@ Entry = tuple[int, int, int, int]  # -priority, workflow, order of the task in i
 
 
 class ReadyClass:
-    """All entries of one request. `blocked_at`: the Space.version at which its head was found not to fit."""
+    """All entries of one request. `blocked_head` was found not to fit at the Space.version `blocked_at`."""
 
-    __slots__ = ("blocked_at", "compact_at_count", "heap", "key")
+    __slots__ = ("blocked_at", "blocked_head", "compact_at_count", "heap", "key")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
         self.heap: list[Entry] = []
         self.blocked_at = -1
+        self.blocked_head: Entry | None = None
         self.compact_at_count = COMPACT_COUNT
+
+    def block(self, head: Entry, version: int) -> None:
+        """Not to be looked at until something becomes free or another entry is the head (it may have waited longer)."""
+        self.blocked_head, self.blocked_at = head, version
+
+    def is_blocked(self, head: Entry, version: int) -> bool:
+        return self.blocked_at == version and self.blocked_head == head
 
     def head(self, is_true: Callable[[Entry], bool]) -> Entry | None:
         """The smallest entry that still holds; drops those that do not."""
@@ -51,17 +59,14 @@ class ReadyQueue:
 
     def __init__(self) -> None:
         self.classes: dict[Hashable, ReadyClass] = {}
-        self.dirty = False  # something was pushed since the last cycle
+        self.dirty = False  # something was pushed, or a head may have gone, since the last cycle
         self.seen_version = -1  # the Space.version of the last cycle
 
     def push(self, key: Hashable, entry: Entry) -> None:
         found = self.classes.get(key)
         if found is None:
             found = self.classes[key] = ReadyClass(key)
-        heap = found.heap
-        if not heap or entry < heap[0]:
-            found.blocked_at = -1  # a new head is tried afresh
-        heappush(heap, entry)
+        heappush(found.heap, entry)
         self.dirty = True
 
     def extend(self, key: Hashable, entries: list[Entry], is_true: Callable[[Entry], bool]) -> None:

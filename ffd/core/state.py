@@ -69,6 +69,7 @@ class State(Memory):
 
     def _workflow_suspended(self, e: ev.WorkflowSuspended, at_ms: int) -> None:
         self._move_workflow(e.workflow, "WorkflowSuspended")
+        self.ready.dirty = True  # others may be the head of their class now
 
     def _workflow_resumed(self, e: ev.WorkflowResumed, at_ms: int) -> None:
         self._requeue(self._move_workflow(e.workflow, "WorkflowResumed"))
@@ -253,7 +254,8 @@ class State(Memory):
         live, task, item = self._move_item(e.attempt, f"ItemEnded.{e.state}", at_ms)
         item.cause = e.cause
         self._count_ended(task, e.state)
-        self._leave(live, e.attempt.task, e.attempt.item)  # one that ended in the queue still has its place
+        self._leave(live, e.attempt.task, e.attempt.item)  # one that ended in the queue still has its place,
+        self.ready.dirty = True  # and may have been the head of its class
         if e.state == "failed" and e.cause and task.row.cause is None:
             task.row.cause = replace(e.cause, item=e.attempt.item, attempt=e.attempt.attempt)  # the first to fail
             self._dirty_tasks[(e.attempt.workflow, e.attempt.task)] = task.row

@@ -102,8 +102,8 @@ def _schedule(work: Work) -> None:
         state.ready.dirty = False
         state.ready.seen_version = state.space.version
         found = plan(state, work.now_ms)
-        for key in found.blocked:
-            state.ready.classes[key].blocked_at = state.ready.seen_version
+        for key, head in found.blocked:
+            state.ready.classes[key].block(head, state.ready.seen_version)
         for proposal in found.proposals:
             if verify(state, proposal):
                 work.emit(ev.ItemAdmitted(proposal.attempt, proposal.places))

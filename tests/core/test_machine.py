@@ -366,7 +366,7 @@ def test_core_under_random_histories() -> None:
     run_state_machine_as_test(
         Core,
         settings=settings(
-            max_examples=60, stateful_step_count=60, deadline=None, derandomize=True, print_blob=True, phases=phases,
+            max_examples=120, stateful_step_count=60, deadline=None, derandomize=True, print_blob=True, phases=phases,
             suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip

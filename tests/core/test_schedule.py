@@ -9,8 +9,8 @@ import pytest
 
 from ffd.core import effects as ef
 from ffd.core import reports as rp
-from ffd.core.commands import Suspend
-from ffd.core.events import NodesChanged
+from ffd.core.commands import Cancel, SetPriority, Suspend
+from ffd.core.events import ItemAdmitted, NodesChanged
 from ffd.core.limits import Limits
 from ffd.core.model import Node, Place
 from ffd.core.schedule import cycle, explain
@@ -188,6 +188,20 @@ def test_an_elastic_gang_takes_less_only_when_it_waited() -> None:
     assert [len(p.places) for p in plan(state, 1_000).proposals] == []
     state.ready.unblock(state.ready_key(state.workflows[1], "g"))
     assert [len(p.places) for p in plan(state, 1_001).proposals] == [3]
+
+
+@pytest.mark.parametrize("gone", [Cancel(workflow=2), Suspend(workflow=2), SetPriority(workflow=2, priority=1)])
+def test_an_elastic_gang_that_waited_starts_when_the_one_before_it_is_gone(gone: Any) -> None:
+    """Nothing became free, but the new head may be smaller than the old one could."""
+    elastic = spec(task("g", gang=Gang(replicas=4, min_replicas=2, wait_ms=1_000)))
+    cluster = Cluster(nodes(1, slot_count=3), {"g": Behaviour(run_ms=60_000)})
+    cluster.send(submit(elastic))
+    cluster.run(900)
+    cluster.send(submit(elastic, priority=900))
+    cluster.run(500)
+    assert cluster.state.reserved_count == 0
+    cluster.send(gone)
+    assert [len(event.places) for event in cluster.of(ItemAdmitted) if event.attempt.workflow == 1] == [3]
 
 
 # ------------------------------------------------------------------------------------------------------------ explain

@@ -1,6 +1,6 @@
 """The scheduling cycle, on request: read state, propose, verify. `verify(plan(state), state)` always holds.
 
-1. Take the head of each class that is not blocked (nothing became free since its head did not fit).
+1. Take the head of each class that is not blocked (nothing became free since this head did not fit).
 2. Most urgent head first (priority, submit order): find room for its gang in the view of free space.
 3. Fits: propose it, go on with the class's next. Does not fit: the class is blocked, everything behind it alike.
 4. Stop when no head is left or the work budget is used up (then the caller asks for another cycle).
@@ -34,18 +34,18 @@ Chosen = dict[tuple[int, int], list[Place]]  # (workflow, order of the task) -> 
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Proposals in the order in which they must be applied. `blocked`: classes whose head does not fit now.
+    """Proposals in the order in which they must be applied. `blocked`: classes and their heads that do not fit now.
     `done` False: the budget ran out first."""
 
     proposals: list[Proposal]
-    blocked: list[Hashable]
+    blocked: list[tuple[Hashable, Entry]]
     done: bool
 
 
 def plan(state: State, now_ms: int) -> Plan:
     """What should start now. Takes the entries it proposes (and stale ones) out of the queue; a caller that does not
     apply a proposal gives its entry back. Changes nothing else."""
-    view, proposals, blocked = View(state.space), list[Proposal](), list[Hashable]()
+    view, proposals, blocked = View(state.space), list[Proposal](), list[tuple[Hashable, Entry]]()
     chosen: Chosen = {}
     work_left = state.limits.cycle_work_count
     heads = _heads(state)
@@ -55,7 +55,7 @@ def plan(state: State, now_ms: int) -> Plan:
         proposal = _propose(state, view, entry, key, now_ms, chosen)
         ready = state.ready.classes[key]
         if proposal is None:
-            blocked.append(key)
+            blocked.append((key, entry))
             head = None
         else:
             proposals.append(proposal)
@@ -73,10 +73,9 @@ def _heads(state: State) -> list[tuple[Entry, int, Hashable]]:
     """A heap of the heads of all classes that are worth a look: (entry, order of the class, its key)."""
     heads = []
     for order, (key, ready) in enumerate(state.ready.classes.items()):
-        if ready.blocked_at != state.space.version:
-            head = ready.head(state.is_eligible)
-            if head is not None:
-                heads.append((head, order, key))
+        head = ready.head(state.is_eligible)
+        if head is not None and not ready.is_blocked(head, state.space.version):
+            heads.append((head, order, key))
     heapify(heads)
     return heads
 
