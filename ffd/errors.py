@@ -37,7 +37,7 @@ class Fenced(FfdError):
 
 
 class Unavailable(FfdError):
-    """Try again later: no leader, a store that is away, a daemon that is stopping. Idempotent calls are safe to retry."""
+    """Try later: no leader, a store that is away, a daemon that is stopping. Idempotent calls are safe to repeat."""
 
     code = "unavailable"
 

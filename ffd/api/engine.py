@@ -20,7 +20,7 @@ from ffd.plugins.ports import ListQuery, LogStore
 
 class WatchPage(msgspec.Struct, frozen=True):
     """The events of one commit that a watcher may see. Ordered, unique, atomic per commit; `token` resumes after it.
-    `gap` True: events before this page were lost to a slow reader; `events` is then empty and the reader must re-read."""
+    `gap` True: events before this page were lost to a slow reader; `events` is then empty, and the reader re-reads."""
 
     token: str
     events: tuple[EventPage, ...] = ()
