@@ -44,9 +44,9 @@ def settings_of(config: Config, pretend: str) -> Settings:
 @asynccontextmanager
 async def daemon(config: Config, pretend: str) -> AsyncIterator[None]:
     """Run one until the end of the block, and say so."""
-    from ffd.daemon import wire
+    from ffd.daemon.wire import running
 
     settings = settings_of(config, pretend)
-    async with wire.running(settings):
+    async with running(settings):
         terminal.say(f"no daemon at {config.address.text}: running one in here, with state in {config.state.text}")
         yield
