@@ -58,6 +58,12 @@ class DaemonEngine:
             raise Unavailable("this daemon stands by, another one leads", hint=self.leader.address)
         raise Unavailable("the daemon is starting", hint="call again in a moment")
 
+    def hang_up(self) -> None:
+        """The daemon stops: nobody need wait at a barrier for it."""
+        self.is_stopping = True
+        if self.reign is not None:
+            self.reign.ephemeral.close(Unavailable("the daemon is stopping", hint="call again when it is back"))
+
     # ------------------------------------------------------------------------------------------ commands and facts
 
     async def ask(self, command: AnyCommand) -> Answer:
@@ -160,7 +166,7 @@ class DaemonEngine:
     async def watch(self, workflow: int = 0, token: str = "") -> AsyncGenerator[WatchPage, None]:
         reign, after = self.lead(), position_of(token)
         if workflow:
-            await reign.reads.read(workflow, lambda state: None)  # not_found
+            await self._check_exists(reign, workflow)
 
         async def has_ended() -> bool:
             return bool(workflow) and workflow not in reign.state.workflows and await reign.barrier.settled()
@@ -171,8 +177,13 @@ class DaemonEngine:
 
     async def story(self, workflow: int, token: str = "", limit: int = 1000) -> WatchPage:
         reign, after = self.lead(), position_of(token) or (0, 0)
-        await reign.reads.read(workflow, lambda state: None)  # not_found; and what was decided is published
+        await self._check_exists(reign, workflow)
         return await reign.publisher.story(workflow, after, limit)
+
+    @staticmethod
+    async def _check_exists(reign: Reign, workflow: int) -> None:
+        if not await reign.names.handle(workflow):
+            raise Refusal(f"there is no workflow {workflow}", code="not_found", field="ref")
 
     # --------------------------------------------------------------------------------------------------- for tasks
 

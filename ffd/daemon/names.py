@@ -48,6 +48,10 @@ class Names:
                 self._live.pop((found.project, handle), None)
                 self._remember(found.workflow, handle)
 
+    def drop(self, workflow: int) -> None:
+        """It was removed from the store."""
+        self._ended.pop(workflow, None)
+
     def _enter(self, workflow: int, project: str, handle: str) -> None:
         self._handles[workflow] = handle
         self._live[(project, handle)] = workflow

@@ -47,6 +47,7 @@ class Reads:
             self.drop(found.workflow)
 
     def drop(self, workflow: int) -> None:
+        """Forget what was, or is being, loaded of it."""
         self._ended.pop(workflow, None)
         self._pages.pop(workflow, None)
         self._loading.pop(workflow, None)

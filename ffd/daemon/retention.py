@@ -48,6 +48,7 @@ class Retention:
                 gone = await self._parts.store.sweep(now_ms, policy.success_ms, policy.failure_ms, TURN_COUNT)
             for workflow in gone:
                 reign.reads.drop(workflow)
+                reign.names.drop(workflow)
                 await self._parts.logs.remove(workflow)
             removed += len(gone)
             if len(gone) < TURN_COUNT:

@@ -65,7 +65,7 @@ class Daemon:
 
     def stop(self) -> None:
         """Ask for a clean stop; `run` returns soon. Running tasks go on. Idempotent."""
-        self.engine.is_stopping = True
+        self.engine.hang_up()
         self.stopping.set()
 
     async def run(self) -> None:

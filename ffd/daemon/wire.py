@@ -31,15 +31,15 @@ from ffd.api.listen import Tls
 from ffd.api.server import ApiServer
 from ffd.core.model import AttemptId
 from ffd.daemon import fsck
-from ffd.daemon.clock import Entropy, SystemClock, SystemEntropy
+from ffd.daemon.clock import Clock, Entropy, SystemClock, SystemEntropy
 from ffd.daemon.failpoints import Failpoints
 from ffd.daemon.parts import Parts
 from ffd.daemon.roots import root
 from ffd.daemon.telemetry import dump_standstills, make_log
 from ffd.daemon.tree import Daemon
-from ffd.errors import PluginError
+from ffd.errors import PluginError, Refusal
 from ffd.plugins import registry
-from ffd.plugins.ports import Auth
+from ffd.plugins.ports import Auth, Lease, LeaseInfo, Store
 from ffd.settings import Settings
 
 TOKEN_LIFE_S = 400 * 86_400.0  # of a task's token: it is a name, not a lease; superseded attempts are refused anyway
@@ -48,6 +48,7 @@ SWITCH_S = 0.0005  # the writer thread gives the interpreter lock up often; 5 ms
 # Rows and messages hold no cycles: look for some seldom, and at few objects at a time. Running 100,000 tasks, Python's
 # own policy (700, 10, 10) made 2,400 collections that took 1 s together and up to 96 ms each.
 GC_THRESHOLD = (10_000, 5, 1_000)
+CHECK_TTL_MS = 60_000  # a check that takes longer may meet a daemon that started meanwhile; it says so then
 SHUTDOWN = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -127,10 +128,24 @@ def _addresses(settings: Settings, daemon: Daemon) -> tuple[str, str]:
 
 
 async def check(settings: Settings) -> list[str]:
-    """`ffd fsck`: faults of the stored state, in words; empty = sound. Only while no daemon runs on it."""
+    """`ffd fsck`: faults of the stored state, in words; empty = sound. Refusal (conflict) while a daemon leads on it:
+    rows and story must not move meanwhile, so this holds the lease itself."""
     async with AsyncExitStack() as stack:
-        store = await _entered(stack, registry.make("store", settings.daemon.store, _offered(settings)))
-        return await fsck.check(store, settings.limits)
+        store: Store = await _entered(stack, registry.make("store", settings.daemon.store, _offered(settings)))
+        clock, owner = SystemClock(), f"fsck {_owner(SystemEntropy())}"
+        lease = await _hold_alone(store, owner, clock, 0)
+        faults = await fsck.check(store, settings.limits)
+        await store.release(await _hold_alone(store, owner, clock, lease.epoch))
+        return faults
+
+
+async def _hold_alone(store: Store, owner: str, clock: Clock, epoch: int) -> Lease:
+    found = await store.hold(owner, "", CHECK_TTL_MS, int(clock.monotonic_ms()), epoch)
+    if isinstance(found, LeaseInfo):
+        raise Refusal(
+            f"a daemon runs on this state: {found.owner}", code="conflict", hint="stop it first: `ffd daemon stop`"
+        )
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------------ parts

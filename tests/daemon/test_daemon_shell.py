@@ -156,9 +156,10 @@ async def test_retention_removes_what_is_old_and_its_logs() -> None:
         await ended(daemon, new.workflow)
         assert await Retention(parts, daemon.engine).sweep() == 0
         assert [page.id for page in await daemon.engine.workflows(ListQuery())] == [new.workflow]
-        with pytest.raises(Refusal) as caught:
-            await daemon.engine.workflow(old.workflow)
-        assert caught.value.code == "not_found"
+        for reading in (daemon.engine.workflow(old.workflow), daemon.engine.story(old.workflow)):
+            with pytest.raises(Refusal) as caught:
+                await reading
+            assert caught.value.code == "not_found"
         with pytest.raises(Refusal) as caught:
             await daemon.engine.ask(Retry(workflow=old.workflow))
         assert caught.value.code == "not_found"

@@ -63,6 +63,20 @@ def test_a_daemon_serves_its_state_directory(state: Path) -> None:
     assert len((state / "token.key").read_bytes()) == 32
 
 
+def test_a_check_refuses_while_a_daemon_leads(state: Path) -> None:
+    async def test() -> None:
+        async with wire.running(settings_of(state)) as daemon:
+            await daemon.engine.ask(submit_of(task("a")))
+            with pytest.raises(Refusal, match="a daemon runs on this state") as caught:
+                await wire.check(settings_of(state))
+            assert caught.value.code == "conflict"
+        assert await wire.check(settings_of(state)) == []
+        async with wire.running(settings_of(state)) as daemon:  # and the check let go of it
+            assert (await daemon.engine.status()).role == "leader"
+
+    run(test)
+
+
 def test_tokens_stay_valid_across_restarts(state: Path) -> None:
     async def key() -> bytes:
         async with wire.running(settings_of(state)):
