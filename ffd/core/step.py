@@ -16,7 +16,7 @@ from typing import Any
 from ffd.core import commands, control, effects, finish, launch, observe, reports
 from ffd.core import events as ev
 from ffd.core.decision import Decision
-from ffd.core.schedule.cycle import plan, verify
+from ffd.core.schedule.cycle import Proposal, plan, verify
 from ffd.core.state import State
 from ffd.core.submit import submit
 from ffd.core.work import Work
@@ -96,8 +96,10 @@ def _run_until_quiet(work: Work) -> None:
 
 
 def _schedule(work: Work) -> None:
-    """One coalesced cycle a step; what it admits may fail at once and free space again, hence the loop."""
+    """One coalesced cycle a step; what it admits may fail at once and free space again, hence the loop. A proposal that
+    does not hold (a bug) goes back for a later step, so that planner and applier never chase each other."""
     state = work.state
+    refused: list[Proposal] = []
     while state.wants_cycle():
         state.ready.dirty = False
         state.ready.seen_version = state.space.version
@@ -108,10 +110,12 @@ def _schedule(work: Work) -> None:
             if verify(state, proposal):
                 work.emit(ev.ItemAdmitted(proposal.attempt, proposal.places))
             else:
-                state.ready.push(proposal.key, proposal.entry)
+                refused.append(proposal)
         _run_until_quiet(work)
         state.ready.drop_empty()
         if not found.done:
             state.ready.dirty = True  # whatever comes next goes on where this one stopped
             work.effect(effects.Again())
-            return
+            break
+    for proposal in refused:
+        state.ready.push(proposal.key, proposal.entry)

@@ -349,8 +349,12 @@ class Core(RuleBasedStateMachine):
         attempt, _ = data.draw(st.sampled_from([*self.world.living, *self.world.ends][-20:]))
         self.world.give(rp.CheckpointReported(attempt, {"step": value}))
 
-    @rule()
-    def restarts(self) -> None:
+    @rule(data=st.data(), is_reboot=st.booleans())
+    def restarts(self, data: Any, is_reboot: bool) -> None:
+        """The controller is killed; with the machines of some replicas, or without."""
+        if is_reboot and self.world.living:
+            for name in data.draw(st.lists(st.sampled_from(list(self.world.living)), unique=True)):
+                self.world.end(name, rp.ReplicaExited(*name, kind="node-lost", message="left no trace"))
         self.world.restart()
 
     def teardown(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from ffd.core import effects as ef
 from ffd.core import reports as rp
+from ffd.core import step as core_step
 from ffd.core.commands import Cancel, SetPriority, Suspend
 from ffd.core.events import ItemAdmitted, NodesChanged
 from ffd.core.limits import Limits
@@ -188,6 +189,17 @@ def test_an_elastic_gang_takes_less_only_when_it_waited() -> None:
     assert [len(p.places) for p in plan(state, 1_000).proposals] == []
     state.ready.unblock(state.ready_key(state.workflows[1], "g"))
     assert [len(p.places) for p in plan(state, 1_001).proposals] == [3]
+
+
+def test_a_proposal_that_does_not_hold_is_tried_in_a_later_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L7: even a planner with a bug does not make a step run for ever."""
+    state = State()
+    monkeypatch.setattr(core_step, "verify", lambda state, proposal: False)
+    step(state, [rp.InventoryReported(nodes()), submit(spec(task("a", foreach=(1, 2))))], 1)
+    assert state.reserved_count == 0 and state.wants_cycle()
+    monkeypatch.undo()
+    step(state, [rp.Poke()], 2)
+    assert state.reserved_count == 2
 
 
 @pytest.mark.parametrize("gone", [Cancel(workflow=2), Suspend(workflow=2), SetPriority(workflow=2, priority=1)])
