@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import os
 import resource
 import select
@@ -16,10 +15,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import anyio.lowlevel
 import msgspec
 import pytest
-from runtime_worlds import LocalWorld, launch_of, process_ended, readable
+from runtime_worlds import LocalWorld, launch_of, readable
 
 from ffd.core.effects import Launch
 from ffd.core.model import AttemptId, Place
@@ -28,7 +26,8 @@ from ffd.errors import Unavailable
 from ffd.plugins.ports import Found
 from ffd.plugins.runtime import processes
 from ffd.plugins.runtime.records import Records
-from ffd.plugins.runtime.shim import RECORD_FD
+from ffd.plugins.runtime.warden import LOCK, RECORD_FD, SOCKET, claim
+from ffd.plugins.runtime.warden_link import start_warden
 from ffd.testing.conformance.runtime import NEVER_MS, Watched, Wish, attempt_of, launched_waiting, opened
 
 A = attempt_of("a")
@@ -92,15 +91,16 @@ async def test_tasks_outlive_a_killed_daemon_and_the_next_one_learns_everything(
     doomed = Doomed(world.folder, 5)
     doomed.kill()
     await world.finish(doomed.found[1])  # ends while no daemon is there
-    os.kill(int(doomed.found[3].ref), signal.SIGKILL)  # its shim is killed: nobody can know how its command ends
-    await process_ended_or_gone(int(doomed.found[3].ref))
+    killed_process = os.pidfd_open(int(doomed.found[3].ref))
+    signal.pidfd_send_signal(killed_process, signal.SIGKILL)
+    await readable(killed_process)
+    os.close(killed_process)
     async with opened(world) as watched:
         assert await watched.runtime.list() == [doomed.found[k] for k in (0, 2, 4)]
         (ended,) = await watched.exits(doomed.found[1].attempt)
         (killed,) = await watched.exits(doomed.found[3].attempt)
         assert (ended.exit_code, ended.signal) == (0, 0)
-        assert (killed.exit_code, killed.signal) == (-1, signal.SIGKILL)
-        assert "nobody saw" in killed.message
+        assert (killed.exit_code, killed.signal, killed.kind) == (-1, signal.SIGKILL, "")
         await world.finish(doomed.found[0])
         assert (await watched.exits(doomed.found[0].attempt))[0].exit_code == 0
         await watched.runtime.stop(doomed.found[2].attempt, 1, NEVER_MS, "cancelled")
@@ -111,40 +111,106 @@ async def test_tasks_outlive_a_killed_daemon_and_the_next_one_learns_everything(
     assert [world.starts(found.attempt, 0) for found in doomed.found] == [1] * 5
 
 
-async def process_ended_or_gone(pid: int) -> None:
-    try:
-        await process_ended(pid)
-    except ProcessLookupError:
-        return
+@in_loop
+async def test_when_the_warden_is_killed_its_replicas_end_as_lost(world: LocalWorld) -> None:
+    """Nobody can learn how they would end. What is launched afterwards has another warden."""
+    async with opened(world) as watched:
+        found = await launched_waiting(watched, world, A, 3)
+        handles = [os.pidfd_open(int(one.ref)) for one in found]
+        await kill_warden(world)
+        exits = await watched.exits(A, 3)
+        assert [(exited.kind, exited.exit_code, exited.signal) for exited in exits] == [("node-lost", -1, 0)] * 3
+        assert "warden" in exits[0].message
+        assert [has_ended(handle) for handle in handles] == [True] * 3
+        for handle in handles:
+            os.close(handle)
+        after = attempt_of("after")
+        await watched.launch(world.order(after, Wish(exit_code=4)))
+        assert (await watched.exits(after))[0].exit_code == 4
+        await watched.launch(world.order(A, Wish(), 3))
+        await watched.exits(A, 6)
+    assert [world.starts(A, rank) for rank in range(3)] == [1, 1, 1]
 
 
 @in_loop
-async def test_a_daemon_killed_before_it_spawned_leaves_nothing_behind(world: LocalWorld) -> None:
-    """Its record says only that somebody was about to start it."""
-    records = Records(str(world.state_dir / "runs"))
-    records.open()
-    os.close(records.claim((A, 0), "some-boot"))
+async def test_when_warden_and_daemon_are_killed_the_next_daemon_ends_what_lives(world: LocalWorld) -> None:
+    async with opened(world) as watched:
+        (found,) = await launched_waiting(watched, world, A)
+    process = os.pidfd_open(int(found.ref))
+    await kill_warden(world)
     async with opened(world) as watched:
         assert await watched.runtime.list() == []
-        await watched.launch(world.order(A, Wish(exit_code=3)))
-        assert [exited.exit_code for exited in await watched.exits(A)] == [3]
-    assert world.starts(A, 0) == 1
+        (exited,) = await watched.exits(A)
+        assert exited.kind == "node-lost"
+        assert has_ended(process)
+    os.close(process)
+
+
+async def kill_warden(world: LocalWorld) -> None:
+    warden = os.pidfd_open(warden_pid(world))
+    signal.pidfd_send_signal(warden, signal.SIGKILL)
+    await readable(warden)
+    os.close(warden)
+
+
+def warden_pid(world: LocalWorld) -> int:
+    return pid_in(world.state_dir / "runs" / LOCK)
 
 
 @in_loop
-async def test_a_replica_whose_shim_has_not_noted_its_pid_is_waited_for(world: LocalWorld) -> None:
-    """Its daemon was killed between spawning and everything else. Here the test is the shim."""
-    records = Records(str(world.state_dir / "runs"))
-    records.open()
-    held = records.claim((A, 0), processes.boot_id())
+async def test_a_warden_killed_before_it_spawned_counts_as_a_start(world: LocalWorld) -> None:
+    """Whether its command ran cannot be known, so it must not run again."""
+    runs = world.state_dir / "runs"
+    (runs / "live").mkdir(parents=True)
+    os.close(claim(f"{runs}/live/7.a.0.1.0", processes.boot_id()))
     async with opened(world) as watched:
-        assert await watched.runtime.list() == [Found(A, 0, "")]
+        assert await watched.runtime.list() == []
+        await watched.exits(A)
         await watched.launch(world.order(A, Wish()))
-        await watched.started(A)
-        os.write(held, b"pid 999999999\nexit 4\n")
-        os.close(held)
-        assert [exited.exit_code for exited in await watched.exits(A)] == [4]
+        assert [exited.kind for exited in await watched.exits(A, 2)] == ["node-lost", "node-lost"]
     assert world.starts(A, 0) == 0
+
+
+@in_loop
+async def test_a_warden_goes_when_nobody_needs_it(world: LocalWorld) -> None:
+    async with opened(world) as watched:
+        await watched.launch(world.order(A, Wish()))
+        await watched.exits(A)
+        warden = os.pidfd_open(warden_pid(world))
+    await readable(warden)
+    os.close(warden)
+
+
+@in_loop
+async def test_nonsense_does_not_hurt_the_warden(world: LocalWorld) -> None:
+    async with opened(world) as watched:
+        await launched_waiting(watched, world, A)
+        for nonsense in (b"{}\n", b"no json\n", b'{"do": "start", "name": 5}\n', b"[]\n", b'{"do": "__init__"}\n'):
+            reader, writer = await asyncio.open_unix_connection(world.state_dir / "runs" / SOCKET)
+            writer.write(nonsense)
+            assert await reader.read() == b""
+            writer.close()
+            await writer.wait_closed()
+        await watched.runtime.stop(A, 1, NEVER_MS, "cancelled")
+        assert (await watched.exits(A))[0].signal == signal.SIGTERM
+
+
+def test_a_state_directory_may_have_a_long_name(tmp_path: Path) -> None:
+    world = LocalWorld(tmp_path / ("long" * 30))
+    world.folder.mkdir()
+    assert asyncio.run(run(world, launch_of(A, script="exit 2"))).exit_code == 2
+
+
+@in_loop
+async def test_many_wardens_started_at_once_are_one(world: LocalWorld) -> None:
+    runs = world.state_dir / "runs"
+    (runs / "live").mkdir(parents=True)
+    await asyncio.gather(*(asyncio.to_thread(start_warden, str(runs)) for _ in range(4)))
+    first = warden_pid(world)
+    async with opened(world) as watched:
+        await watched.launch(world.order(A, Wish()))
+        await watched.exits(A)
+        assert warden_pid(world) == first
 
 
 @in_loop
@@ -183,7 +249,7 @@ async def test_after_a_restart_of_the_machine_its_replicas_are_lost(world: Local
     async with opened(world) as watched:
         await watched.launch(world.order(A, Wish()))
         await watched.exits(A)
-    (world.state_dir / "runs" / "live" / "7.a.0.1.0").write_text("boot another\npid 1\n")
+    (world.state_dir / "runs" / "live" / "7.a.0.1.0").write_text("boot another\nstart\npid 1\n")
     async with opened(world) as watched:
         assert await watched.runtime.list() == []
         (exited,) = await watched.exits(A)
@@ -286,30 +352,12 @@ async def test_what_a_task_leaves_behind_ends_with_it(world: LocalWorld) -> None
 
 
 @in_loop
-async def test_a_command_whose_shim_was_killed_ends_too(world: LocalWorld) -> None:
-    async with opened(world) as watched:
-        order = waiting_after(world, f"echo $$ > {world.folder}/command.pid\n")
-        await watched.launch(order)
-        await world.ready(A, 0)
-        (found,) = await watched.runtime.list()
-    command = os.pidfd_open(pid_in(world.folder / "command.pid"))
-    os.kill(int(found.ref), signal.SIGKILL)
-    await process_ended(int(found.ref))
-    async with opened(world) as watched:
-        assert await watched.runtime.list() == []
-        (exited,) = await watched.exits(A)
-        assert exited.signal == signal.SIGKILL
-        assert has_ended(command)
-    os.close(command)
-
-
-@in_loop
 async def test_a_reused_pid_is_never_signalled(world: LocalWorld) -> None:
     """A replica's pid belongs to somebody else by now, who leads a session of that number too."""
     foreign = subprocess.Popen(["sleep", "1000"], start_new_session=True)
-    records = Records(str(world.state_dir / "runs"))
-    records.open()
-    held = records.claim((A, 0), processes.boot_id())
+    runs = world.state_dir / "runs"
+    (runs / "live").mkdir(parents=True)
+    held = claim(f"{runs}/live/7.a.0.1.0", processes.boot_id())
     os.write(held, f"pid {foreign.pid}\n".encode())
     try:
         async with opened(world) as watched:
@@ -368,7 +416,7 @@ import os, signal, sys
 own = (signal.SIGPIPE, signal.SIGXFSZ)  # what Python itself ignores
 ignored = [n for n in range(1, 32) if signal.getsignal(n) == signal.SIG_IGN and n not in own]
 blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-print(ignored, blocked, sys.stdin.read() == "", os.getsid(0) == os.getppid())
+print(ignored, blocked, sys.stdin.read() == "", os.getsid(0) == os.getpid())
 """
     previous = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
@@ -430,17 +478,13 @@ async def test_a_failure_tells_its_last_lines(world: LocalWorld) -> None:
 # ------------------------------------------------------------------------------------------------------- hard times
 
 
-def lowest_free_descriptor() -> int:
-    found = os.open("/dev/null", os.O_RDONLY)
-    os.close(found)
-    return found
-
-
 @contextmanager
-def descriptors_below(number: int) -> Iterator[None]:
-    """No descriptor of this number or above can be opened."""
+def no_descriptor(more: int = 0) -> Iterator[None]:
+    """Not more than `more` can be opened."""
+    lowest_free = os.open("/dev/null", os.O_RDONLY)
+    os.close(lowest_free)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (number, limits[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + more, limits[1]))
     try:
         yield
     finally:
@@ -450,37 +494,52 @@ def descriptors_below(number: int) -> Iterator[None]:
 @in_loop
 async def test_without_descriptors_a_launch_is_to_be_tried_again(world: LocalWorld) -> None:
     async with opened(world) as watched:
-        free = lowest_free_descriptor()
-        with descriptors_below(free), pytest.raises(Unavailable):
+        await watched.runtime.list()
+        with no_descriptor(), pytest.raises(Unavailable):
             await watched.launch(launch_of(A, script="exit 0"))
-        assert live_entries(world) == []
-        with descriptors_below(free + 1):
-            await watched.launch(launch_of(A, script="exit 0"))
-        await watched.until(lambda told: len(told) == 1)
-        (failed,) = watched.reports
-        assert isinstance(failed, LaunchFailed)
-        assert failed.kind == "launch"
-        assert "ulimit -n" in failed.message
         assert live_entries(world) == []
         await watched.launch(launch_of(A, script="exit 0"))
         assert (await watched.exits(A))[0].exit_code == 0
 
 
 @in_loop
-async def test_an_exit_that_cannot_be_looked_at_is_not_lost(world: LocalWorld) -> None:
-    """No descriptor is left when a replica ends; later there is one again."""
+async def test_a_warden_without_descriptors_cannot_launch(world: LocalWorld) -> None:
     async with opened(world) as watched:
-        free = lowest_free_descriptor()
-        (found,) = await launched_waiting(watched, world, A)
-        process = os.pidfd_open(int(found.ref))
-        pipe = os.open(world.pipe(A, 0, "end"), os.O_RDWR)
-        with descriptors_below(free):
-            os.write(pipe, b"\n")
-            await readable(process)
-            await anyio.lowlevel.checkpoint()  # what else hears of the exit in this turn of the loop
-        os.close(pipe)
-        os.close(process)
+        await watched.runtime.list()
+        limits = resource.prlimit(warden_pid(world), resource.RLIMIT_NOFILE, (3, 100))
+        await watched.launch(launch_of(A, script="exit 0"))
+        await watched.until(lambda told: len(told) == 1)
+        (failed,) = watched.reports
+        assert isinstance(failed, LaunchFailed)
+        assert failed.kind == "launch"
+        assert "ulimit -n" in failed.message
+        assert live_entries(world) == []
+        resource.prlimit(warden_pid(world), resource.RLIMIT_NOFILE, (100, 100))
+        await watched.launch(launch_of(A, script="exit 0"))
         assert (await watched.exits(A))[0].exit_code == 0
+        assert limits
+
+
+def test_an_exit_that_cannot_be_looked_at_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No descriptor is left when a replica ends; later there is one again."""
+    refusals = iter([errno.EMFILE, errno.ENFILE])
+    real_open = os.open
+
+    def refusing_open(path: str, *rest: int, **more: int) -> int:
+        if str(path).endswith("/live/7.a.0.1.0"):
+            for number in refusals:
+                raise OSError(number, os.strerror(number))
+        return real_open(path, *rest, **more)
+
+    async def check(world: LocalWorld) -> None:
+        async with opened(world) as watched:
+            (found,) = await launched_waiting(watched, world, A)
+            monkeypatch.setattr(os, "open", refusing_open)
+            await world.finish(found)
+            assert (await watched.exits(A))[0].exit_code == 0
+
+    asyncio.run(check(LocalWorld(tmp_path)))
+    assert list(refusals) == []
 
 
 @in_loop
@@ -493,14 +552,22 @@ async def test_arguments_too_large_are_the_users_fault(world: LocalWorld) -> Non
         assert (failed.kind, live_entries(world)) == ("error", [])
 
 
-@pytest.mark.parametrize("fault", [OSError(errno.EMFILE, "too many open files"), OSError(errno.ENOSYS, "not here")])
-def test_exits_are_noticed_without_a_pidfd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: OSError) -> None:
-    def refuse(pid: int) -> int:
-        raise fault
-
-    monkeypatch.setattr(os, "pidfd_open", refuse)
-    exited = asyncio.run(run(LocalWorld(tmp_path), launch_of(A, script="exit 8")))
-    assert exited.exit_code == 8
+@in_loop
+async def test_what_cannot_be_executed_is_the_users_fault(world: LocalWorld) -> None:
+    for number, (text, words) in enumerate(
+        (("no first line", "no program of this machine"), ("#!/no/such/interpreter", "does not exist")), start=1
+    ):
+        path = world.folder / f"tool{number}"
+        path.write_text(text)
+        path.chmod(0o755)
+        attempt = attempt_of("a", number)
+        async with opened(world) as watched:
+            await watched.launch(launch_of(attempt, argv=(str(path),)))
+            await watched.until(lambda told: len(told) == 1)
+            (failed,) = watched.reports
+            assert isinstance(failed, LaunchFailed)
+            assert failed.kind == "error"
+            assert words in failed.message
 
 
 @in_loop
@@ -537,17 +604,28 @@ def test_a_record_lock_is_inherited_and_released(tmp_path: Path) -> None:
     """The one thing everything above stands on."""
     records = Records(str(tmp_path))
     records.open()
-    held = records.claim((A, 0), "boot")
+    held = claim(records.path((A, 0)), "boot")
     os.set_inheritable(held, True)
     child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, close_fds=False)
     os.close(held)
     sight = records.look((A, 0))
     assert sight is not None
-    assert sight.is_held
-    assert records.claim((A, 0), "boot") == -1
+    assert (sight.is_held, sight.facts.is_spent) == (True, True)
+    assert claim(records.path((A, 0)), "boot") == -1
     child.communicate()
-    again = records.claim((A, 0), "boot")
-    assert again >= 0
-    with open(records.path((A, 0))) as file, pytest.raises(BlockingIOError):
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.close(again)
+    after = records.look((A, 0))
+    assert after is not None
+    assert not after.is_held
+    assert claim(records.path((A, 0)), "boot") == -1
+
+
+def test_what_is_barred_is_never_claimed(tmp_path: Path) -> None:
+    records = Records(str(tmp_path))
+    records.open()
+    records.bar((A, 0))
+    assert claim(records.path((A, 0)), "boot") == -1
+    records.settle((A, 0))
+    assert records.all_live() == []
+    sight = records.look((A, 0))
+    assert sight is not None
+    assert sight.facts.is_barred

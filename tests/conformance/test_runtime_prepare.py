@@ -18,7 +18,7 @@ from ffd.core.reports import LaunchFailed, ReplicaExited
 from ffd.core.spec import Resources
 from ffd.plugins.runtime import remains
 from ffd.plugins.runtime.prepare import INHERITED, Unstartable, prepare
-from ffd.plugins.runtime.records import Facts
+from ffd.plugins.runtime.records import Facts, parse
 from ffd.testing.conformance.runtime import CREDENTIALS, attempt_of, opened
 
 A = attempt_of("a")
@@ -371,27 +371,39 @@ def test_the_tail_is_the_last_lines(tmp_path: Path, data: bytes, tail: str) -> N
     assert remains.read_tail(str(tmp_path / "log"), 100) == tail
 
 
+STARTED = Facts("b", has_started=True, pid=5)
+
+
 @pytest.mark.parametrize(
-    ("facts", "status", "wanted"),
+    ("facts", "wanted"),
     [
-        (Facts("b", 5, 0), None, remains.Exit(0)),
-        (Facts("b", 5, 255), 255, remains.Exit(255)),
-        (Facts("b", 5, 128), None, remains.Exit(128)),
-        (Facts("b", 5, 137), None, remains.Exit(signal=9)),
-        (Facts("b", 5, 143), 143, remains.Exit(signal=15)),
-        (Facts("b", 5), -9, remains.Exit(signal=9)),
-        (Facts("b", 5), 3, remains.Exit(3)),
-        (Facts("other", 5), None, remains.Exit(kind="node-lost", message="the machine restarted while it ran")),
-        (Facts("other", 5, 0), None, remains.Exit(0)),
-        (Facts("b", is_barred=True), None, remains.Exit(message="it was stopped before it started")),
+        (msgspec.structs.replace(STARTED, exit_code=0), remains.Exit(0)),
+        (msgspec.structs.replace(STARTED, exit_code=137), remains.Exit(137)),
+        (msgspec.structs.replace(STARTED, signal=9), remains.Exit(signal=9)),
+        (msgspec.structs.replace(STARTED, boot_id="other", exit_code=0), remains.Exit(0)),
+        (
+            msgspec.structs.replace(STARTED, boot_id="other"),
+            remains.Exit(kind="node-lost", message="the machine restarted while it ran"),
+        ),
+        (Facts(is_barred=True), remains.Exit(message="it was stopped before it started")),
     ],
     ids=str,
 )
-def test_how_it_ended(facts: Facts, status: int | None, wanted: remains.Exit) -> None:
-    assert remains.exit_of(facts, status, "b") == wanted
+def test_how_it_ended(facts: Facts, wanted: remains.Exit) -> None:
+    assert remains.exit_of(facts, "b") == wanted
 
 
-def test_a_replica_that_could_not_note_its_pid_never_ran() -> None:
-    found = remains.exit_of(Facts("b"), 125, "b")
-    assert (found.kind, found.code) == ("launch", 125)
-    assert msgspec.structs.asdict(found)["message"]
+@pytest.mark.parametrize(
+    ("data", "facts"),
+    [
+        (b"", Facts()),
+        (b"boot b\nstart\npid 5\nexit 3\n", Facts("b", True, 5, 3)),
+        (b"boot b\nstart\npid 5\nsignal 15\n", Facts("b", True, 5, -1, 15)),
+        (b"boot b\nstart\npid 5\nexit 3", Facts("b", True, 5)),
+        (b"boot b\nstart", Facts("b")),
+        (b"boot \xff\nnonsense\n\npid x\nexit -1\n", Facts("\ufffd")),
+        (b"barred\n", Facts(is_barred=True)),
+    ],
+)
+def test_records_are_read_line_by_line(data: bytes, facts: Facts) -> None:
+    assert parse(data) == facts

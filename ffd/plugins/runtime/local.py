@@ -1,17 +1,18 @@
 """The local runtime: replicas are processes of this machine, each in a session of its own, writing straight to files.
 
-The daemon is in no data path and may die at any time. What proves that a replica lives is a lock that its processes
-inherit (`records`); a shell shim notes pid and exit code (`shim`), so that the next daemon adopts what lives and learns
-how the rest ended. The life of a replica here:
+The daemon is in no data path and may die at any time. The parent of all these processes is the `warden`, a program that
+outlives it: it starts and signals them and notes how they end, so that the next daemon adopts what lives and learns how
+the rest ended. The life of a replica here:
 
-    launch -> claimed -> spawned, watched -> main process gone -> what it left behind ended too -> reported -> forgotten
+    launch -> prepared -> started by the warden -> ended -> what it left behind ended too -> reported -> forgotten
 
-A replica is reported gone when nothing of it is to be seen any more: at an ordinary exit its process group is killed
-and its lock is free; after a stop, or when it was not our child, all processes of the machine were looked through. A
-process that left the group, closed the descriptor it inherited *and* lives on after an ordinary exit is not noticed.
+A replica is reported gone when nothing of it is to be seen any more. At an ordinary exit that is: its process group is
+killed, and the lock that its processes inherit (`records`) is free. After a stop, and when nobody saw the exit, all
+processes of the machine are looked through (`hunter`). A process that left the group, closed the descriptor it had
+inherited *and* goes on after an ordinary exit is not noticed.
 
-Everything here runs in the event loop and takes some hundred microseconds; what may take longer is in threads of
-`hunter` and `keeper`. Never here: what to run or when (core), system differences (`processes`).
+Everything here runs in the event loop and takes some hundred microseconds; what takes longer is in the warden, and in
+threads of `hunter` and `keeper`. Never here: what to run or when (core), system differences (`processes`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -40,36 +41,32 @@ from ffd.plugins.runtime import processes, remains
 from ffd.plugins.runtime.hunter import Hunter
 from ffd.plugins.runtime.keeper import Keeper
 from ffd.plugins.runtime.machine import this_machine
-from ffd.plugins.runtime.prepare import Unstartable, prepare, replica_path, stop_path
-from ffd.plugins.runtime.records import Facts, Key, Records, Sight
-from ffd.plugins.runtime.shim import spawn
+from ffd.plugins.runtime.prepare import Prepared, Unstartable, prepare, replica_path, stop_path
+from ffd.plugins.runtime.records import Facts, Key, Records, key_of, name_of
+from ffd.plugins.runtime.warden_link import Told, WardenLink
 
-PID_LOOK_S = 0.005  # between looks at a record whose shim is just starting; only right after a daemon was killed
-RETRY_S = 0.25  # between tries to look at what a replica left, when the machine does not let us
+RETRY_S = 0.25  # between tries of what the machine does not let us do now
+ANSWER_S = 60.0  # how long the warden may take to say what lives
 TURN_COUNT = 64  # entries handled before others get their turn
 
 
 class Replica(msgspec.Struct, eq=False):
-    """One that lives, or is being ended. `is_child`: ours to reap, so its pid is no other's until we do. `is_over`: its
-    main process is gone and the rest is being ended. `kill_at_s`: loop time, 0 = it is not being stopped."""
+    """One that lives, or is being started or ended. `prepared`: only until it has started. `is_over`: its main process
+    is gone and the rest is being ended. `kill_at_s`: loop time, 0 = it is not being stopped."""
 
     key: Key
-    facts: Facts = Facts()
     pid: int = 0
-    is_child: bool = False
+    prepared: Prepared | None = None
     is_over: bool = False
     kill_at_s: float = 0
     kill_timer: asyncio.TimerHandle | None = None
     retry_timer: asyncio.TimerHandle | None = None
-    unwatch: processes.Unwatch | None = None
 
     def close(self) -> None:
         """Stop following it."""
         for timer in (self.kill_timer, self.retry_timer):
             if timer is not None:
                 timer.cancel()
-        if self.unwatch is not None:
-            self.unwatch()
 
 
 class LocalRuntime:
@@ -88,10 +85,10 @@ class LocalRuntime:
         self._output_bytes = output_bytes
         self._tail_bytes = tail_bytes
         self._boot_id = processes.boot_id()
-        processes.keep_descriptors()
-        self._open_files = processes.raise_open_files()
         self._replicas: dict[Key, Replica] = {}
         self._ended: dict[AttemptId, set[int]] = {}  # reported and not yet forgotten: ranks
+        self._warden = WardenLink(self._root, self._told, self._warden_lost)
+        self._recovering: asyncio.Task[None] | None = None
         self._hunter = Hunter()
         self._keeper = Keeper(log_bytes)
         self._reports: list[AnyReport] = []  # bounded by the replicas: each has few before its consumer takes them
@@ -104,136 +101,125 @@ class LocalRuntime:
     # -------------------------------------------------------------------------------------------------- starting
 
     async def launch(self, order: Launch, credentials: Credentials) -> None:
-        for rank in range(len(order.places)):
-            self._launch(order, rank, credentials)
-            if rank % TURN_COUNT == TURN_COUNT - 1:
-                await anyio.lowlevel.checkpoint()
-
-    def _launch(self, order: Launch, rank: int, credentials: Credentials) -> None:
-        key = (order.attempt, rank)
+        await self._warden.open()
         try:
-            if self._tell_known(key):
-                return
+            for rank in range(len(order.places)):
+                self._launch(order, rank, credentials)
+                if rank % TURN_COUNT == TURN_COUNT - 1:
+                    await anyio.lowlevel.checkpoint()
         except OSError as error:
             raise _unavailable(error) from None
-        if order.report_only:
+        await self._warden.drained()
+
+    def _launch(self, order: Launch, rank: int, credentials: Credentials) -> None:
+        """OSError when it cannot be known whether it ran: then nothing is started, nor told."""
+        key = (order.attempt, rank)
+        replica = self._replicas.get(key)
+        sight = None if replica else self._records.look(key)
+        if replica is not None:
+            self._tell_started(replica)
+        elif sight is not None and sight.facts.is_spent:
+            self._find([key], self._tell_started)
+        elif order.report_only:
             self._bar(key)
             self._tell_exit(ReplicaExited(*key, kind="node-lost", message="it left no trace here", at_ms=_now_ms()))
-            return
-        try:
+        else:
             self._start(order, rank, credentials)
-        except Unstartable as fault:
-            self._tell(LaunchFailed(*key, "error", str(fault), _now_ms()))
-        except OSError as error:
-            self._tell(LaunchFailed(*key, *_launch_fault(error), _now_ms()))
-
-    def _tell_known(self, key: Key) -> bool:
-        """Say again what is known of a replica; False when it may be started."""
-        replica = self._replicas.get(key)
-        if replica is None:
-            sight = self._records.look(key)
-            if sight is None or not (sight.is_held or sight.facts.is_spent):
-                return False
-            if not sight.is_held:
-                self._tell_exit(self._exit_report(key, sight.facts, None))
-                return True
-            replica = self._adopt(key, sight.facts)
-        if not replica.is_over:
-            self._tell(ReplicaStarted(*key, _now_ms()))
-        return True
 
     def _start(self, order: Launch, rank: int, credentials: Credentials) -> None:
-        """The record first: whatever happens from here on, the next daemon knows where to look."""
         key = (order.attempt, rank)
-        record = self._records.claim(key, self._boot_id)
-        if record < 0:  # somebody else was faster by a blink
-            self._tell_known(key)
-            return
         try:
             leader_record = self._records.path((order.attempt, 0))
             prepared = prepare(self._root, order, rank, credentials(), leader_record)
-            label = f"{order.attempt.label()}:{rank}"
-            pid = spawn(label, prepared.command, prepared.cwd, prepared.env, prepared.log, record, self._open_files)
-        except (Unstartable, OSError):
-            self._records.drop(key)
-            raise
-        finally:
-            os.close(record)
-        self._follow(Replica(key, pid=pid, is_child=True))
-        self._tell(ReplicaStarted(*key, _now_ms()))
+        except Unstartable as fault:
+            self._tell(LaunchFailed(*key, "error", str(fault), _now_ms()))
+        except OSError as error:
+            self._tell(LaunchFailed(*key, *_launch_fault(error.errno or 0), _now_ms()))
+        else:
+            self._replicas[key] = Replica(key, prepared=prepared)
+            self._warden.start(name_of(key), prepared, self._boot_id)
 
-    def _follow(self, replica: Replica) -> None:
+    def _tell_started(self, replica: Replica) -> None:
+        """Of one that is being started or ended, the rest comes by itself."""
+        if replica.prepared is None and not replica.is_over:
+            self._tell(ReplicaStarted(*replica.key, _now_ms()))
+
+    # ------------------------------------------------------------------------------------- what the warden tells
+
+    def _told(self, told: Told) -> None:
+        key = key_of(told.name)
+        replica = self._replicas.get(key) if key else None
+        if replica is None or replica.is_over:
+            return  # another daemon's: it hears of it too
+        if told.told == "started":
+            self._follow(replica, told.pid)
+            self._tell_started(replica)
+        elif told.told == "ended":
+            self._retrying(self._end, replica)
+        elif told.told == "known":
+            self._retrying(self._start_again, replica)
+        else:
+            self._drop(replica)
+            self._tell(LaunchFailed(*replica.key, *_launch_fault(told.errno), _now_ms()))
+
+    def _follow(self, replica: Replica, pid: int) -> None:
+        replica.pid, replica.prepared = pid, None
         self._replicas[replica.key] = replica
         self._keeper.watch(f"{replica_path(self._root, *replica.key)}.log")
-        with contextlib.suppress(ProcessLookupError):
-            replica.unwatch = processes.watch_exit(replica.pid, lambda: self._main_ended(replica))
 
-    # ------------------------------------------------------------------------------------------------- adopting
+    def _start_again(self, replica: Replica) -> None:
+        """The warden did not start it: it ran before, or somebody just looked at its record."""
+        sight = self._records.look(replica.key)
+        if sight is not None and sight.facts.is_spent:
+            self._drop(replica)
+            self._find([replica.key], self._tell_started)
+        elif replica.prepared is not None:
+            self._warden.start(name_of(replica.key), replica.prepared, self._boot_id)
 
-    def _adopt(self, key: Key, facts: Facts) -> Replica:
-        """Follow a replica that some daemon started, maybe this very process in an earlier reign."""
-        replica = Replica(key, facts)
-        self._replicas[key] = replica
-        if facts.pid:
-            self._adopt_main(replica)
-        else:
-            self._await_pid(replica)
-        return replica
+    def _find(self, keys: Iterable[Key], living: Callable[[Replica], None]) -> asyncio.Future[None]:
+        """Ask the warden about replicas that somebody started some time. `living` is called for those that live; the
+        others are ended, and reported. The future is done after that."""
+        names = {name_of(key): key for key in keys}
+        found: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def _adopt_main(self, replica: Replica) -> None:
-        """Its pid proves nothing, its mark does: asked for after the watch began, so both speak of one process."""
-        replica.pid = replica.facts.pid
-        self._follow(replica)
-        if replica.unwatch is not None and processes.has_mark(replica.pid, stop_path(self._root, *replica.key)):
-            replica.is_child = processes.is_child(replica.pid)
-        else:  # its shim is gone, others of it hold the lock: nobody will know how its command ends
-            replica.is_child = processes.exit_status(replica.pid) is not None
-            self._main_ended(replica)
+        def answered(pids: dict[str, int]) -> None:
+            for name, key in names.items():
+                replica = self._replicas.get(key) or Replica(key)
+                if name in pids:
+                    self._follow(replica, pids[name])
+                    living(replica)
+                elif not replica.is_over:
+                    self._retrying(self._gone_before, replica)
+            if not found.done():
+                found.set_result(None)
 
-    def _await_pid(self, replica: Replica) -> None:
-        """Its shim was spawned and is about to note its pid, or not to."""
-        try:
-            sight = self._records.look(replica.key)
-        except OSError:  # looked for again
-            sight = Sight(replica.facts, is_held=True)
-        if sight is None or not sight.is_held:
-            self._main_ended(replica)
-        elif sight.facts.pid:
-            replica.facts = sight.facts
-            self._adopt_main(replica)
-        else:
-            loop = asyncio.get_running_loop()
-            replica.retry_timer = loop.call_later(PID_LOOK_S, self._await_pid, replica)
+        self._warden.ask(list(names), answered)
+        return found
 
-    async def list(self) -> list[Found]:
-        try:
-            found = await anyio.to_thread.run_sync(self._records.all_live)
-        except OSError as error:
-            raise _unavailable(error) from None
-        living: list[Found] = []
-        for number, (key, sight) in enumerate(found):
-            replica = self._replicas.get(key)
-            if replica is None and sight.is_held:
-                replica = self._adopt(key, sight.facts)
-            if replica is not None and not replica.is_over:
-                living.append(Found(*key, str(replica.pid or "")))
-            elif replica is None and sight.facts.is_spent:  # it ended while nobody looked
-                pid = sight.facts.pid
-                self._end_rest(Replica(key, sight.facts, pid, is_child=processes.exit_status(pid) is not None))
-            if number % TURN_COUNT == TURN_COUNT - 1:
-                await anyio.lowlevel.checkpoint()
-        return living
+    def _warden_lost(self) -> None:
+        self._recovering = asyncio.get_running_loop().create_task(self._recover())
+
+    async def _recover(self) -> None:
+        """The warden is gone. Another is asked what lives: nothing, unless only the link was lost. What was being
+        started is started again, by its record at most once."""
+        while True:
+            try:
+                await self._warden.open()
+                break
+            except Unavailable:
+                await asyncio.sleep(RETRY_S)
+        replicas = list(self._replicas.values())
+        for replica in replicas:
+            if replica.prepared is not None:
+                self._retrying(self._start_again, replica)
+        self._find([replica.key for replica in replicas if replica.prepared is None], lambda replica: None)
 
     # ---------------------------------------------------------------------------------------------------- ending
 
-    def _main_ended(self, replica: Replica) -> None:
-        """The main process is gone; what it left behind goes too. In the common case that is nothing."""
-        if not replica.is_over:
-            self._retrying(self._end, replica)
-
     def _retrying(self, step: Callable[[Replica], None], replica: Replica) -> None:
-        """Take a step of an ending; when the machine does not let us (no descriptor left), again later: the exit of
-        what is gone must not get lost."""
+        """Take a step with a replica; when the machine does not let us (no descriptor left), again later: nothing of
+        what happened to it must get lost."""
+        self._replicas.setdefault(replica.key, replica)
         try:
             step(replica)
         except OSError:
@@ -241,40 +227,44 @@ class LocalRuntime:
             replica.retry_timer = loop.call_later(RETRY_S, self._retrying, step, replica)
 
     def _end(self, replica: Replica) -> None:
-        if replica.is_child and processes.is_child(replica.pid):
-            processes.signal_group(replica.pid, signal.SIGKILL)
-            sight = self._records.look(replica.key)
-            if sight is not None and not sight.is_held and not replica.kill_at_s:
-                self._gone(replica, sight.facts)
-                return
-        self._end_rest(replica)
+        """The main process is gone, and its group; in the common case there was nothing else."""
+        sight = self._records.look(replica.key)
+        if sight is not None and not sight.is_held and not replica.kill_at_s:
+            self._gone(replica, sight.facts)
+        else:
+            self._end_rest(replica)
+
+    def _gone_before(self, replica: Replica) -> None:
+        """It ended while we did not look. If the warden saw it, that was an ordinary end."""
+        sight = self._records.look(replica.key)
+        if sight is not None and not sight.is_held and (sight.facts.has_ended or sight.facts.is_barred):
+            self._gone(replica, sight.facts)
+        else:
+            self._end_rest(replica)
 
     def _end_rest(self, replica: Replica) -> None:
-        """Until nothing of it is to be seen. The unreaped main process pins the number of its session meanwhile."""
+        """Until nothing of it is to be seen."""
         replica.is_over = True
-        self._replicas[replica.key] = replica
-        replica.is_child = replica.is_child and processes.is_child(replica.pid)
-        session = replica.pid if replica.is_child else 0
         mark = stop_path(self._root, *replica.key)
-        self._hunter.hunt(mark, session, lambda: self._retrying(self._rest_ended, replica))
+        self._hunter.hunt(mark, lambda: self._retrying(self._rest_ended, replica))
 
     def _rest_ended(self, replica: Replica) -> None:
         sight = self._records.look(replica.key)
-        self._gone(replica, sight.facts if sight else replica.facts)
+        self._gone(replica, sight.facts if sight else Facts())
 
     def _gone(self, replica: Replica, facts: Facts) -> None:
-        status = processes.exit_status(replica.pid) if replica.is_child else None
-        exited = self._exit_report(replica.key, facts, status)
-        if replica.is_child:
-            processes.reap(replica.pid)
-        replica.close()
-        del self._replicas[replica.key]
+        exited = self._exit_report(replica.key, facts)
+        self._drop(replica)
         self._keeper.unwatch(f"{replica_path(self._root, *replica.key)}.log")
         self._tell_exit(exited)
 
-    def _exit_report(self, key: Key, facts: Facts, status: int | None) -> ReplicaExited:
+    def _drop(self, replica: Replica) -> None:
+        replica.close()
+        del self._replicas[replica.key]
+
+    def _exit_report(self, key: Key, facts: Facts) -> ReplicaExited:
         own = replica_path(self._root, *key)
-        found = remains.exit_of(facts, status, self._boot_id)
+        found = remains.exit_of(facts, self._boot_id)
         return remains.exit_report(
             key, found, f"{own}.output", f"{own}.log", self._output_bytes, self._tail_bytes, _now_ms()
         )
@@ -286,35 +276,33 @@ class LocalRuntime:
     # -------------------------------------------------------------------------------------------------- stopping
 
     async def stop(self, attempt: AttemptId, ranks: int, grace_ms: int, reason: str) -> None:
-        for rank in range(ranks):
-            key = (attempt, rank)
-            try:
-                replica = self._replicas.get(key) or self._find_living(key)
-                if replica is None:
-                    self._report_no_more(key)
-            except OSError as error:
-                raise _unavailable(error) from None
-            if replica is not None and not replica.is_over:
-                self._stop(replica, grace_ms, reason)
+        await self._warden.open()
+        try:
+            for rank in range(ranks):
+                self._stop_any((attempt, rank), grace_ms, reason)
+        except OSError as error:
+            raise _unavailable(error) from None
+        await self._warden.drained()
 
-    def _find_living(self, key: Key) -> Replica | None:
-        sight = self._records.look(key)
-        return self._adopt(key, sight.facts) if sight is not None and sight.is_held else None
-
-    def _report_no_more(self, key: Key) -> None:
-        """It ended before, or it never ran: then it never will."""
-        self._bar(key)
-        sight = self._records.look(key)
-        self._tell_exit(self._exit_report(key, sight.facts if sight else Facts(is_barred=True), None))
+    def _stop_any(self, key: Key, grace_ms: int, reason: str) -> None:
+        replica = self._replicas.get(key)
+        sight = None if replica else self._records.look(key)
+        if replica is not None:
+            self._stop(replica, grace_ms, reason)
+        elif sight is not None and sight.facts.is_spent:
+            self._find([key], lambda replica: self._stop(replica, grace_ms, reason))
+        else:  # it never ran: now it never will
+            self._bar(key)
+            self._tell_exit(self._exit_report(key, Facts(is_barred=True)))
 
     def _bar(self, key: Key) -> None:
         with contextlib.suppress(OSError):  # a full disk: nothing can be started either
-            self._records.bar(key, self._boot_id)
+            self._records.bar(key)
 
     def _stop(self, replica: Replica, grace_ms: int, reason: str) -> None:
         loop = asyncio.get_running_loop()
         kill_at_s = loop.time() + grace_ms / 1000
-        if replica.kill_at_s and replica.kill_at_s <= kill_at_s:
+        if replica.is_over or (replica.kill_at_s and replica.kill_at_s <= kill_at_s):
             return
         is_first = not replica.kill_at_s
         replica.kill_at_s = kill_at_s
@@ -326,10 +314,8 @@ class LocalRuntime:
             self._kill(replica)
             return
         replica.kill_timer = loop.call_at(kill_at_s, self._kill, replica)
-        if is_first and replica.is_child:
-            processes.signal_group(replica.pid, signal.SIGTERM)
-        elif is_first:
-            self._hunter.ask(stop_path(self._root, *replica.key))
+        if is_first:
+            self._warden.signal(name_of(replica.key), signal.SIGTERM)
 
     def _notify(self, replica: Replica, reason: str) -> None:
         """A courtesy: a full disk must not keep a replica alive."""
@@ -340,12 +326,26 @@ class LocalRuntime:
             os.replace(f"{path}.new", path)
 
     def _kill(self, replica: Replica) -> None:
-        if replica.is_child and not replica.is_over:
-            processes.signal_group(replica.pid, signal.SIGKILL)  # its exit then has the rest looked for
-        elif not replica.is_over:
-            self._end_rest(replica)
+        """Its exit then has the rest looked for."""
+        self._warden.signal(name_of(replica.key), signal.SIGKILL)
 
     # ----------------------------------------------------------------------------------------------------- ports
+
+    async def list(self) -> list[Found]:
+        await self._warden.open()
+        try:
+            entries = await anyio.to_thread.run_sync(self._records.all_live)
+        except OSError as error:
+            raise _unavailable(error) from None
+        started = [key for key, sight in entries if sight.facts.is_spent]
+        living: list[Found] = []
+        found = self._find(started, lambda replica: living.append(Found(*replica.key, str(replica.pid or ""))))
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await found
+        except TimeoutError:
+            raise Unavailable("the warden does not answer") from None
+        return living
 
     def _tell(self, report: AnyReport) -> None:
         self._reports.append(report)
@@ -375,24 +375,36 @@ class LocalRuntime:
 
     async def close(self) -> None:
         """Stop following. Tasks go on, also those in their grace: the next reign stops them again."""
+        if self._recovering is not None:
+            self._recovering.cancel()
+            await asyncio.gather(self._recovering, return_exceptions=True)
         for replica in self._replicas.values():
             replica.close()
         self._replicas.clear()
+        await self._warden.close()
         await self._hunter.close()
         await self._keeper.close()
 
 
-def _launch_fault(error: OSError) -> tuple[Literal["error", "launch"], str]:
+USERS_ERRNOS = {
+    errno.E2BIG: "its arguments and environment together are larger than this system takes",
+    errno.ENOEXEC: "its command is no program of this machine (a script needs a first line such as #!/bin/sh)",
+    errno.ENOENT: "its command or working directory vanished, or the interpreter its first line names does not exist",
+    errno.EACCES: "its command or working directory may not be used by this user",
+}
+HINTS = {
+    errno.EMFILE: ": too many open files (`ulimit -n`)",
+    errno.ENFILE: ": this machine has too many open files",
+    errno.EAGAIN: ": too many processes (`ulimit -u`)",
+    errno.ENOSPC: ": the disk of the state directory is full",
+}
+
+
+def _launch_fault(number: int) -> tuple[Literal["error", "launch"], str]:
     """(kind, message) of a replica that could not be started."""
-    if error.errno == errno.E2BIG:
-        return "error", "its arguments and environment together are larger than this system takes"
-    hint = {
-        errno.EMFILE: ": the daemon has too many open files (raise its limit, `ulimit -n`)",
-        errno.ENFILE: ": this machine has too many open files",
-        errno.EAGAIN: ": too many processes (`ulimit -u`)",
-        errno.ENOSPC: ": the disk of the state directory is full",
-    }.get(error.errno or 0, "")
-    return "launch", f"this machine could not start it: {error.strerror}{hint}"
+    if number in USERS_ERRNOS:
+        return "error", USERS_ERRNOS[number]
+    return "launch", f"this machine could not start it: {os.strerror(number)}{HINTS.get(number, '')}"
 
 
 def _unavailable(error: OSError) -> Unavailable:

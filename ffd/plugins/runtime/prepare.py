@@ -5,7 +5,7 @@
         port                                       of a gang
     <root>/<workflow>/<task>.<item>.checkpoint/    shared by all attempts of the item
 
-Few directories on purpose: each costs as much as a start of the shell on a busy file system. Called by `local`. Never
+Few files and directories on purpose: making one can cost as much as starting a process. Called by `local`. Never
 here: starting anything, or what becomes of it. Raises Unstartable when the user must change something, OSError when the
 machine is at fault; both leave nothing that has to be cleaned up.
 """
@@ -40,9 +40,10 @@ class Unstartable(Exception):
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """Ready to be spawned. The first word of `command` is an absolute path."""
+    """Ready to be started. `program` is an absolute path; `argv` as the document has it, from the name on."""
 
-    command: tuple[str, ...]
+    program: str
+    argv: tuple[str, ...]
     cwd: str
     env: dict[str, str]
     log: str
@@ -71,7 +72,7 @@ def prepare(root: str, order: Launch, rank: int, env: dict[str, str], leader_rec
     program = _program(command[0], cwd, variables)
     if order.launcher == "torchrun" and order.script:
         _program("torchrun", cwd, variables)
-    return Prepared((program, *command[1:]), cwd, variables, f"{own}.log")
+    return Prepared(program, command, cwd, variables, f"{own}.log")
 
 
 # ------------------------------------------------------------------------------------------------------------ files

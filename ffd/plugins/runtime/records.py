@@ -3,18 +3,18 @@
     <root>/live/<workflow>.<task>.<item>.<attempt>.<rank>     from the launch until the core has settled the attempt
     <root>/<attempt's path>/<rank>.record                     from then on: nothing starts it again
 
-The file is also a lock. The replica's processes inherit the open file and with it the lock, so it is free exactly when
-all that kept it are gone. The kernel makes that true at any crash, and no pid is trusted. Lines are appended by the
-daemon (`boot`, before anything is started) and by the shim (`pid`, before the command runs; `exit`, after it).
+Lines, appended by the warden: `boot <id>` and `start` before anything is started, `pid <n>`, then `exit <code>` or
+`signal <n>`; by the daemon: `barred`, it shall never start. At most one process per replica, for all time: one is
+started only under the file's lock, and only while neither `start` nor `barred` stands there.
 
-At most one process per replica, for all time: a command runs only under the lock and only when there is no `pid`
-line. Needs locks that a child inherits (flock), as all local file systems have; the state is never on a network one.
-Called by `local`. Never here: processes, reports.
+The file is also a lock (flock). The replica's processes inherit the open file and with it the lock, so it is free
+exactly when all that kept it are gone. No pid is ever trusted.
+
+Called by `local`. Never here: processes, reports. The warden writes records without this module: it stands alone.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 
@@ -28,22 +28,28 @@ MOST_BYTES = 4096  # a record has a hundred
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What a record says. `pid` leads the replica's session, 0 = never ran. `exit_code` -1 = not known.
-    `is_barred`: it was stopped before it started and never will."""
+    """What a record says. `pid` led the replica's session, 0 = not known. At most one of `exit_code` >= 0 and `signal`
+    > 0. `is_barred`: it was stopped before it started, and never will."""
 
     boot_id: str = ""
+    has_started: bool = False
     pid: int = 0
     exit_code: int = -1
+    signal: int = 0
     is_barred: bool = False
 
     @property
     def is_spent(self) -> bool:
         """It may not be started any more."""
-        return self.is_barred or self.pid > 0
+        return self.is_barred or self.has_started
+
+    @property
+    def has_ended(self) -> bool:
+        return self.exit_code >= 0 or self.signal > 0
 
 
 class Sight(msgspec.Struct, frozen=True):
-    """A record as it was found. `is_held`: some process of the replica lives (or one is just being started)."""
+    """A record as it was found. `is_held`: some process that inherited it lives."""
 
     facts: Facts
     is_held: bool
@@ -61,44 +67,21 @@ class Records:
         os.makedirs(self._live, mode=0o700, exist_ok=True)
 
     def path(self, key: Key) -> str:
-        attempt, rank = key
-        return f"{self._live}/{attempt.workflow}.{attempt.task}.{attempt.item}.{attempt.attempt}.{rank}"
+        return f"{self._live}/{name_of(key)}"
 
     def _settled_path(self, key: Key) -> str:
         return f"{self._root}/{key[0].path()}/{key[1]}.record"
 
-    def claim(self, key: Key, boot_id: str) -> int:
-        """The right to start this replica: a locked descriptor, to be inherited by it and closed here. -1 when it has
-        run, is barred or is held: then `look` tells. OSError when the disk does not let us."""
+    def bar(self, key: Key) -> None:
+        """See to it that a replica that never started never will. No-op when it has, after all."""
         if os.path.exists(self._settled_path(key)):
-            return -1
+            return
         fd = os.open(self.path(key), os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            if _lock(fd, fcntl.LOCK_EX) and os.fstat(fd).st_nlink:
-                data = os.read(fd, MOST_BYTES)
-                if not data:
-                    os.write(fd, f"boot {boot_id}\n".encode())
-                if not parse(data).is_spent:
-                    fd, claimed = -1, fd
-                    return claimed
-        finally:
-            if fd >= 0:
-                os.close(fd)
-        return -1
-
-    def drop(self, key: Key) -> None:
-        """It did not start after all: leave no trace. Only for who holds the claim."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.path(key))
-
-    def bar(self, key: Key, boot_id: str) -> None:
-        """See to it that a replica that never ran never will. No-op when it has run, or runs, after all."""
-        fd = self.claim(key, boot_id)
-        if fd >= 0:
-            try:
+            if _lock(fd, fcntl.LOCK_EX) and not parse(os.read(fd, MOST_BYTES)).is_spent:
                 os.write(fd, b"barred\n")
-            finally:
-                os.close(fd)
+        finally:
+            os.close(fd)
 
     def look(self, key: Key) -> Sight | None:
         """None when there is no trace of it."""
@@ -150,8 +133,10 @@ def parse(data: bytes) -> Facts:
         said[word] = rest
     return Facts(
         said.get(b"boot", b"").decode(errors="replace"),
+        b"start" in said,
         _number(said.get(b"pid"), 0),
         _number(said.get(b"exit"), -1),
+        _number(said.get(b"signal"), 0),
         b"barred" in said,
     )
 
@@ -160,8 +145,14 @@ def _number(text: bytes | None, default: int) -> int:
     return int(text) if text is not None and text.isdigit() else default
 
 
+def name_of(key: Key) -> str:
+    """What a replica's record is called."""
+    attempt, rank = key
+    return f"{attempt.workflow}.{attempt.task}.{attempt.item}.{attempt.attempt}.{rank}"
+
+
 def key_of(name: str) -> Key | None:
-    """The replica an entry of `live/` names; None for a file that is not ours."""
+    """The replica whose record is called so; None for a file that is not ours."""
     parts = name.split(".")
     if len(parts) != 5 or not all(part.isascii() and part.isdecimal() for part in (parts[0], *parts[2:])):
         return None

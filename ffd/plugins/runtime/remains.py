@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import stat
 from typing import Any
 
@@ -12,7 +11,6 @@ import msgspec
 
 from ffd.core.reports import ReplicaExited
 from ffd.plugins.runtime.records import Facts, Key
-from ffd.plugins.runtime.shim import UNNOTED
 
 TAIL_LINES_COUNT = 20
 NOT_THE_FILES_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
@@ -27,24 +25,15 @@ class Exit(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-def exit_of(facts: Facts, status: int | None, boot_id: str) -> Exit:
-    """How a replica ended. `status`: what the shim itself ended with, when it was our child (-n = signal n).
-
-    A shell tells signal n as 128+n, so a command that exits with 128+n by itself is told as killed by n."""
-    code = facts.exit_code if facts.exit_code >= 0 else status if status is not None else -1
-    if facts.pid == 0 and status == UNNOTED:
-        return Exit(code, kind="launch", message="its record could not be written, so it was not started")
-    if code > 128 and code - 128 in signal.valid_signals():
-        return Exit(signal=code - 128)
-    if code >= 0:
-        return Exit(code)
-    if facts.boot_id and facts.boot_id != boot_id:
-        return Exit(kind="node-lost", message="the machine restarted while it ran")
+def exit_of(facts: Facts, boot_id: str) -> Exit:
+    """How a replica ended, as its record tells; `boot_id`: of the machine now."""
+    if facts.has_ended:
+        return Exit(facts.exit_code, facts.signal)
     if facts.is_barred:
         return Exit(message="it was stopped before it started")
-    if status is not None:
-        return Exit(signal=-status)
-    return Exit(signal=signal.SIGKILL, message="its processes were killed, and nobody saw how its command ended")
+    if facts.boot_id != boot_id:
+        return Exit(kind="node-lost", message="the machine restarted while it ran")
+    return Exit(kind="node-lost", message="the warden of its processes was killed, so nobody saw how it ended")
 
 
 def exit_report(

@@ -1,0 +1,268 @@
+"""The warden: a small program that is the parent of all processes of the local runtime, and outlives the daemon.
+
+    python -I -S warden.py ROOT
+
+It starts commands, signals their groups, notes in their records (`records`) that they start, their pid and how they
+ended, and tells whoever is connected. A daemon that comes later connects and asks; nothing of a task depends on it. The
+daemon's own loop never waits for a process to start, and every task costs one process, no shell between.
+
+There is one per ROOT (it holds `warden.lock`); it goes when it has neither children nor connections. What it can do is
+kept small, so that it need not change: a daemon of a later version finds this one, by PROTOCOL. Should it be killed all
+the same, what it started goes on, but nobody can learn how it ends: `local` then ends it.
+
+Stands alone: standard library only, no import of ours. Lines of JSON in both directions; see `warden_link`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from typing import Any
+
+PROTOCOL = "1"
+LOCK, SOCKET, LOG = f"warden-{PROTOCOL}.lock", f"warden-{PROTOCOL}.sock", f"warden-{PROTOCOL}.log"
+RECORD_FD = 9  # under this number a replica inherits its record, and with it the lock that proves it lives
+READ_BYTES = 1 << 16
+BACKLOG_COUNT = 16
+NEW_MS = 10_000  # how long a new warden waits for its first daemon
+IN_USE = 3  # exit code: another warden has this ROOT
+
+DEFAULTS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+SPENT = (b"start\n", b"barred\n")
+
+
+class Connection:
+    """A daemon. Never waited for: what it does not read yet is kept, a line for each of its replicas."""
+
+    def __init__(self, link: socket.socket) -> None:
+        link.setblocking(False)
+        self.link = link
+        self.asked = b""  # the line that has not come whole
+        self.told = bytearray()
+
+    def tell(self, **message: Any) -> None:
+        self.told += json.dumps(message).encode() + b"\n"
+
+    def send(self) -> None:
+        """As much as it takes now. OSError when it is gone."""
+        with contextlib.suppress(BlockingIOError):
+            while self.told:
+                del self.told[: self.link.send(self.told)]
+
+    def receive(self) -> list[dict[str, Any]]:
+        """Whole requests that came. EOFError or OSError when it is gone."""
+        data = self.link.recv(READ_BYTES)
+        if not data:
+            raise EOFError
+        *lines, self.asked = (self.asked + data).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+
+class Warden:
+    """In the directory ROOT; `listener` is where daemons connect."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        listener.setblocking(False)
+        self.listener = listener
+        self.connections: dict[int, Connection] = {}
+        self.pids: dict[str, int] = {}  # living children by the names of their records
+        self.names: dict[int, str] = {}
+        self.boot_id = ""
+        self.poll = select.poll()
+        self.wakeup, write_end = os.pipe()
+        for fd in (self.wakeup, write_end):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)  # asked to go, it goes when its children have
+        self.poll.register(self.wakeup, select.POLLIN)
+        self.poll.register(listener, select.POLLIN)
+
+    def run(self) -> None:
+        """Until nobody needs it any more. The first daemon is about to connect: it is waited for, a while."""
+        is_new = True
+        while is_new or self.connections or self.pids:
+            events = self.poll.poll(NEW_MS if is_new else None)
+            if not events:
+                return
+            for fd, _ in events:
+                if fd == self.listener.fileno():
+                    is_new = False
+                    self.accept()
+                elif fd == self.wakeup:
+                    self.woken()
+                elif fd in self.connections:
+                    self.serve(self.connections[fd])
+            self.send_all()
+
+    def accept(self) -> None:
+        with contextlib.suppress(OSError):
+            link, _ = self.listener.accept()
+            self.connections[link.fileno()] = Connection(link)
+            self.poll.register(link, select.POLLIN)
+
+    def serve(self, connection: Connection) -> None:
+        """What makes no sense ends the connection, not us."""
+        try:
+            requests = connection.receive()
+            for request in requests:
+                getattr(self, f"do_{request['do']}")(connection, request)
+        except BlockingIOError:
+            return
+        except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError):
+            self.part(connection)
+
+    def send_all(self) -> None:
+        for fd, connection in list(self.connections.items()):
+            try:
+                connection.send()
+            except OSError:
+                self.part(connection)
+                continue
+            self.poll.modify(fd, select.POLLIN | (select.POLLOUT if connection.told else 0))
+
+    def part(self, connection: Connection) -> None:
+        fd = connection.link.fileno()
+        self.poll.unregister(fd)
+        del self.connections[fd]
+        connection.link.close()
+
+    # -------------------------------------------------------------------------------------------------- requests
+
+    def do_start(self, connection: Connection, request: dict[str, Any]) -> None:
+        """Answers `started` with the pid, `failed` with an errno (then nothing lives and there is no record), or
+        `known`: it was started before, or shall not be."""
+        name = request["name"]
+        record = -1
+        try:
+            record = claim(f"live/{name}", request["boot_id"])
+            if record < 0:
+                connection.tell(name=name, told="known")
+                return
+            pid = self.spawn(record, request)
+        except (OSError, ValueError) as error:
+            if record >= 0:
+                os.unlink(f"live/{name}")
+            connection.tell(name=name, told="failed", errno=getattr(error, "errno", errno.EINVAL))
+        else:
+            self.pids[name], self.names[pid] = pid, name
+            with contextlib.suppress(OSError):  # for people, and they have it from us as well
+                os.write(record, b"pid %d\n" % pid)
+            connection.tell(name=name, told="started", pid=pid)
+        finally:
+            if record >= 0:
+                os.close(record)
+
+    def spawn(self, record: int, request: dict[str, Any]) -> int:
+        """A session of its own, no input, both outputs appended to the log, the record, no other descriptor, and
+        signals as a login shell has them."""
+        actions = [
+            (os.POSIX_SPAWN_DUP2, record, RECORD_FD),
+            (os.POSIX_SPAWN_OPEN, 1, request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ]
+        root = os.open(".", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.chdir(request["cwd"])
+            return os.posix_spawn(
+                request["program"], request["argv"], request["env"], file_actions=actions, setsid=True,
+                setsigdef=DEFAULTS, setsigmask=(),
+            )  # fmt: skip
+        finally:
+            os.fchdir(root)
+            os.close(root)
+
+    def do_signal(self, connection: Connection, request: dict[str, Any]) -> None:
+        """To the process group of a child. It is not reaped yet, so its number is nobody else's."""
+        pid = self.pids.get(request["name"])
+        if pid is not None:
+            with contextlib.suppress(OSError):
+                os.killpg(pid, request["number"])
+
+    def do_ask(self, connection: Connection, request: dict[str, Any]) -> None:
+        """Which of these live: pids by name. Each of them tells `ended` from now on."""
+        pids = {name: self.pids[name] for name in request["names"] if name in self.pids}
+        connection.tell(told="asked", id=request["id"], pids=pids)
+
+    # ------------------------------------------------------------------------------------------------------ exits
+
+    def woken(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self.wakeup, READ_BYTES):
+                pass
+        while self.pids and (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+            self.ended(ended)
+
+    def ended(self, ended: os.waitid_result) -> None:
+        """End what is left of its group while its number is its own; note how it ended; then tell."""
+        with contextlib.suppress(OSError):
+            os.killpg(ended.si_pid, signal.SIGKILL)
+        name = self.names.pop(ended.si_pid)
+        word = b"exit" if ended.si_code == os.CLD_EXITED else b"signal"
+        note(f"live/{name}", b"%s %d\n" % (word, ended.si_status))
+        os.waitpid(ended.si_pid, 0)
+        del self.pids[name]
+        for connection in self.connections.values():
+            connection.tell(name=name, told="ended")
+
+
+def claim(path: str, boot_id: str) -> int:
+    """The locked record of a replica that may be started now; -1 when it was, shall not be, or somebody holds it. From
+    here on it counts as started, also when we are killed before it is."""
+    record = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(record, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        said = os.read(record, READ_BYTES)
+        if any(word in said for word in SPENT):
+            raise BlockingIOError
+        os.write(record, b"boot %s\nstart\n" % boot_id.encode())
+    except BlockingIOError:
+        os.close(record)
+        return -1
+    except OSError:
+        os.close(record)
+        os.unlink(path)
+        raise
+    return record
+
+
+def note(path: str, line: bytes) -> None:
+    """A record that is gone was removed with its workflow; a disk that takes no byte more leaves the exit unknown."""
+    with contextlib.suppress(OSError):
+        record = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        os.write(record, line)
+        os.close(record)
+
+
+def main(root: str) -> int:
+    """Returns to the daemon when it can connect; goes on as a process of its own."""
+    os.chdir(root)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return IN_USE
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(SOCKET)
+    listener.bind(SOCKET)
+    listener.listen(BACKLOG_COUNT)
+    if os.fork():
+        return 0
+    os.setsid()
+    os.ftruncate(lock, 0)
+    os.write(lock, b"%d\n" % os.getpid())
+    Warden(listener).run()
+    return 0
+
+
+if __name__ == "__main__":
+    os._exit(main(sys.argv[1]))
