@@ -119,7 +119,6 @@ def _bind_unix(address: Address) -> Bound:
     try:
         os.fchmod(listener.fileno(), 0o600)  # Linux gives the file this mode at bind: it is never open to others
         listener.bind(str(path))
-        os.chmod(path, 0o600)  # where fchmod of a socket means nothing
         listener.listen(BACKLOG)
         listener.setblocking(False)
         inode = path.lstat().st_ino

@@ -187,7 +187,7 @@ class _Follower:
         token = await self._read_story(group, FROM_THE_BEGINNING)
         has_ended = has_ended or self._attempt_ended
         while not has_ended:
-            has_ended = True  # unless a gap says otherwise: the watch ends with the workflow
+            has_ended = True  # the watch ends with the workflow; after a gap it begins again behind what was read
             async with closing(self._engine.watch(self._query.workflow, token)) as pages:
                 async for page in pages:
                     if page.gap:
@@ -197,8 +197,6 @@ class _Follower:
                     self._take(group, page.events)
                     if any(self._query.ends_with(event) for event in page.events):
                         break
-            if not has_ended:
-                token = await self._read_story(group, token)
         for reading in self._readings.values():
             reading.end(gone=False)
 

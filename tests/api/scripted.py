@@ -147,7 +147,7 @@ class ScriptedEngine:
     async def resolve(self, text: str, project: str = "") -> int:
         self._check()
         for page in reversed(self.pages.values()):
-            if project in ("", page.project) and text in (page.handle, page.name, str(page.id)):
+            if text == str(page.id) or (project in ("", page.project) and text in (page.handle, page.name)):
                 return page.id
         raise Refusal(f"there is no workflow {text}", code="not_found", field="ref", hint=f"near: {len(self.pages)}")
 
