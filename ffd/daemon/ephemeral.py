@@ -14,6 +14,8 @@ from ffd.core.model import AttemptId
 from ffd.daemon.barrier import copy_of
 from ffd.errors import FfdError, Refusal
 
+PROGRESS_COUNT = 100  # names a replica may tell progress of, kept together
+
 
 class Meeting:
     """One barrier: who arrived, and the others that wait. `broken`: nobody else will come."""
@@ -85,7 +87,8 @@ class Ephemeral:
     def progressed(self, attempt: AttemptId, rank: int, values: dict[str, Any], at_ms: int) -> None:
         signs = self._of(attempt)
         signs.active_at_ms = at_ms
-        signs.progress[rank] = values
+        merged = {**signs.progress.get(rank, {}), **values}
+        signs.progress[rank] = merged if len(merged) <= PROGRESS_COUNT else values
 
     def active_at_ms(self, attempt: AttemptId) -> int:
         """The last sign of life; 0 = none."""

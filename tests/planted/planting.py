@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("ffd", "tests/core", "tests/golden")
+COPIED = ("ffd", "tests/core", "tests/golden", "tests/sim")
 TIMEOUT_S = 120
 
 
