@@ -52,7 +52,7 @@ class Limits(CoreLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
     batch_count: int = 1_000  # inputs of one step, hence of one commit
     launches_count: int = 32  # launches and stops under way at once
     barriers_count: int = 1_000  # barriers of one attempt that are kept; passed ones make room
-    watch_backlog_count: int = 10_000  # events that wait for one slow watcher; more become a gap marker
+    watch_backlog_count: int = 10_000  # events that wait for one slow watcher; ten times more become a gap
     log_bytes: int = 64 << 20  # kept of each replica's log; the middle is dropped, with a marker
     # the API; the names and defaults are those of ffd.api.limits (a test holds them equal)
     message_bytes: int = 4 << 20  # one gRPC message, or an HTTP body that is not a document

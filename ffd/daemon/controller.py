@@ -4,9 +4,9 @@ Two tasks in a row, so that throughput grows with load while an idle daemon wait
 
     step_all    inbox -> step -> Prepared ──(one place)──>  commit_all    commit -> effects, answers, views
 
-While commit N is under way, batch N+1 is stepped and waits; N+2 gathers in the inbox. State in memory may therefore be
-ahead of the store; readers wait at the barrier. Never here: what a batch means (core), or doing anything outside
-(`release` hands effects on). Called by `reign`.
+While commit N is under way, inputs gather in the inbox; when they are worth it, they are stepped and wait as N+1.
+State in memory may therefore be ahead of the store; readers wait at the barrier. Never here: what a batch means (core),
+or doing anything outside (`release` hands effects on). Called by `reign`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from ffd.errors import FfdError, Refusal, Unavailable
 from ffd.plugins.ports import Batch
 
 STEP_MS = 10.0  # what a step aims at: twice that still leaves the event loop's lag well below 50 ms
+GATHER_MS = 2.0  # of stepping: less than this is not worth a commit of its own while another is under way
 LEAST_INPUTS = 8  # of a step, however slow the last one was
 RETRY_FIRST_MS, RETRY_MOST_MS = 50.0, 2_000.0
 CLOSE_COMMIT_S = 10.0  # how long a commit may go on after the reign was told to end
@@ -53,6 +54,11 @@ class Pace:
     @property
     def most(self) -> int:
         return max(LEAST_INPUTS, min(self._limit_count, int(STEP_MS / self._input_ms)))
+
+    @property
+    def gather(self) -> int:
+        """How many must wait before it is worth to step them while a commit is under way."""
+        return max(1, min(self.most, int(GATHER_MS / self._input_ms)))
 
     def took(self, count: int, duration_ms: float) -> None:
         self._input_ms += (duration_ms / count - self._input_ms) * 0.3
@@ -102,13 +108,18 @@ class Controller:
     async def step_all(self) -> None:
         """Until cancelled, or a step raises."""
         while True:
-            entries = await self._inbox.take(self._pace.most)
+            entries = await self._inbox.take(self._pace.most, self._pace.gather, self._is_free)
             await self._parts.failpoints.reach("step.before")
             prepared = self.prepare(entries)
             if prepared is not None:
                 await self.hand_over(prepared)
             else:
                 await anyio.lowlevel.checkpoint()
+
+    def _is_free(self) -> bool:
+        """Nothing is on its way to the store. Until then a few inputs wait for more: stepped at once they would be a
+        commit of their own, and those behind them would wait for one commit more."""
+        return not self._open
 
     async def hand_over(self, prepared: Prepared) -> None:
         """Returns when it is being committed: at most one waits."""
@@ -204,6 +215,7 @@ class Controller:
     def _finish(self, prepared: Prepared) -> None:
         """It is durable: effects go out first (someone's GPUs wait for them), then answers."""
         self._open.remove(prepared)
+        self._inbox.wake()
         self._release(prepared.decision, prepared.batch)
         for index, answer in prepared.decision.answers:
             settle(prepared.entries[index].waiter, answer)

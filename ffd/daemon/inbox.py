@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ffd.core.commands import Answer, AnyCommand, Command
@@ -100,9 +100,10 @@ class Inbox:
 
     # --------------------------------------------------------------------------------------------- who empties it
 
-    async def take(self, most: int) -> list[Entry]:
-        """Up to `most` entries, oldest first; waits for one."""
-        while not self._entries:
+    async def take(self, most: int, gather: int = 1, is_free: Callable[[], bool] = lambda: True) -> list[Entry]:
+        """Up to `most` entries, oldest first; waits for one, and for `gather` while what they are for is not free
+        (`wake` tells when it may be)."""
+        while not self._entries or (len(self._entries) < gather and not is_free()):
             self._filled.clear()
             await self._filled.wait()
         entries = self._entries
@@ -111,6 +112,10 @@ class Inbox:
             self._is_poked = False
         self._room.set()
         return taken
+
+    def wake(self) -> None:
+        """Have `take` ask again whether it is free."""
+        self._filled.set()
 
     def refuse_commands(self, reason: FfdError | None) -> None:
         """While `reason` is set no command gets in, and those that wait are answered with it. Reports go on."""

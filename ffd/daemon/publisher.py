@@ -1,8 +1,9 @@
 """The publisher: durable commits -> watchers. Ordered, unique, atomic per commit, or an explicit gap (S19).
 
 `publish` only hands a commit to those who watch, and costs nothing while nobody does; pages are made by each watcher in
-its own task. A watcher that falls behind by more than `limits.watch_backlog_count` events gets one gap marker and goes
-on from there: a slow reader never slows the writer. A watcher of one workflow sees only that one (S23).
+its own task. One that falls behind by more than `limits.watch_backlog_count` events catches up from the story; one that
+is ten times as far behind gets one gap marker and goes on from there: a slow reader never slows the writer, nor fills
+memory. A watcher of one workflow sees only that one (S23).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ffd.plugins.ports import Batch, Store, StoryEntry
 
 Position = tuple[int, int]  # of an event: commit number, index in the commit
 LAST = 1 << 62  # an index after every event of a commit
+CATCH_UP_TIMES = 10  # how many backlogs a watcher may have lost and still catch up from the story
 HasEnded = Callable[[], Awaitable[bool]]
 Pages = AsyncGenerator[WatchPage, None]
 STORY_ENTRIES_COUNT = 500  # read from the store at once
@@ -57,12 +59,13 @@ def workflow_of(event: ev.AnyEvent) -> int:
 
 
 class Subscription:
-    """What waits for one watcher. `since` is the last commit before it; commits after that are here, or the gap is."""
+    """What waits for one watcher. `since` is the last commit before it; commits after that are here, or were lost."""
 
     def __init__(self, workflow: int, since: int, limit_count: int) -> None:
         self.workflow = workflow
         self.since = since
         self.lost: Position | None = None  # the last event that was dropped
+        self.lost_count = 0
         self.closed: FfdError | None = None
         self._limit_count = limit_count
         self._commits: deque[Commit] = deque()
@@ -70,11 +73,12 @@ class Subscription:
         self._woken = asyncio.Event()
 
     def push(self, commit: Commit) -> None:
-        """One more commit; when there are too many events, all that wait are dropped for a gap. One commit alone is
-        never too large, else a large one could not be watched at all."""
+        """One more commit; when there are too many events, all that wait are dropped. One commit alone is never too
+        large, else a large one could not be watched at all."""
         if self._commits and self._count + len(commit.events) > self._limit_count:
             last = self._commits[-1]
             self.lost = (last.number, last.events[-1][0])
+            self.lost_count += self._count
             self._commits.clear()
             self._count = 0
         self._commits.append(commit)
@@ -152,26 +156,28 @@ class Publisher:
         and all was given. `has_ended` is asked once, when nothing can be missed any more: has it ended, and has its
         end been published?"""
         subscription = self._subscribe(workflow)
+        given, is_behind = after or (subscription.since, LAST), after is not None
         try:
             is_over = await has_ended()
-            while after is not None:
-                async for commit in self._replay(workflow, after, subscription.since):
-                    is_over = ended_after(commit, workflow, is_over)
-                    yield await self._page(commit)
-                if subscription.lost is None:
-                    break
-                after = (subscription.since, LAST)  # it fell behind while reading, and what it missed is stored now
-                self._unsubscribe(subscription)
-                subscription = self._subscribe(workflow)
             while True:
+                while is_behind:
+                    async for commit in self._replay(workflow, given, subscription.since):
+                        is_over = ended_after(commit, workflow, is_over)
+                        yield await self._page(commit)
+                    given = (subscription.since, LAST)
+                    is_behind = subscription.lost is not None
+                    subscription = self._renew(subscription) if is_behind else subscription
                 if not is_over:
                     await subscription.wait()
                 if subscription.lost is not None:
+                    if subscription.lost_count <= CATCH_UP_TIMES * self._limit_count:
+                        subscription, is_behind = self._renew(subscription), True
+                        continue
                     yield self._gap(subscription)
-                next_commit = subscription.pop()
-                if next_commit is not None:
-                    is_over = ended_after(next_commit, workflow, is_over)
-                    yield await self._page(next_commit)
+                live = subscription.pop()
+                if live is not None:
+                    given, is_over = (live.number, LAST), ended_after(live, workflow, is_over)
+                    yield await self._page(live)
                 elif is_over:
                     return
         finally:
@@ -192,6 +198,11 @@ class Publisher:
         self._subscriptions.setdefault(workflow, []).append(subscription)
         return subscription
 
+    def _renew(self, subscription: Subscription) -> Subscription:
+        """Begin again from the last commit: what came before is to be read from the story."""
+        self._unsubscribe(subscription)
+        return self._subscribe(subscription.workflow)
+
     def _unsubscribe(self, subscription: Subscription) -> None:
         found = self._subscriptions.get(subscription.workflow, [])
         if subscription in found:
@@ -202,7 +213,7 @@ class Publisher:
     def _gap(self, subscription: Subscription) -> WatchPage:
         assert subscription.lost is not None
         page = WatchPage(token_of(subscription.lost), gap=True)
-        subscription.lost = None
+        subscription.lost, subscription.lost_count = None, 0
         self._metrics.gaps.inc()
         return page
 

@@ -84,7 +84,7 @@ async def test_resuming_while_commits_go_on_loses_nothing() -> None:
 
 @run
 async def test_a_slow_watcher_gets_one_gap_and_goes_on() -> None:
-    async with World().daemon(limits=Limits(watch_backlog_count=10)) as daemon:
+    async with World().daemon(limits=Limits(watch_backlog_count=4)) as daemon:
         stream = daemon.engine.watch(0)
         first = await submit(daemon, name="first")
         with anyio.move_on_after(1):
@@ -112,6 +112,27 @@ async def test_a_slow_watcher_gets_one_gap_and_goes_on() -> None:
         assert "ffd_watch_gaps_total 1.0" in daemon.engine.metrics()
         await stream.aclose()
         assert first.handle == "first.1"
+
+
+@run
+async def test_a_watcher_that_falls_behind_a_burst_catches_up_without_a_gap() -> None:
+    async with World().daemon(limits=Limits(watch_backlog_count=30)) as daemon:
+        stream = daemon.engine.watch(0, "0.0")
+        found = [await anext(stream)]
+        for number in range(12):  # nobody reads
+            await ended(daemon, (await submit(daemon, name=f"w{number}")).workflow)
+        last = reign_of(daemon).publisher.number
+        while found[-1].events[-1].number < last:
+            found.append(await anext(stream))
+        assert not any(page.gap for page in found)
+        assert len(flat(found)) > 5 * 30
+        assert flat(found) == flat([await whole(daemon)])
+        await stream.aclose()
+
+
+async def whole(daemon: Daemon) -> WatchPage:
+    """The story of everything."""
+    return await reign_of(daemon).publisher.story(0, (0, 0), 1_000_000)
 
 
 @run
