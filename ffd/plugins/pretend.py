@@ -11,13 +11,13 @@ from ffd.core.model import Node
 from ffd.errors import Refusal
 
 NODES_MOST, GPUS_MOST = 20_000, 64
-NODES_PER_RACK, RACKS_PER_BLOCK = 8, 8
+NODES_PER_RACK, RACKS_PER_BLOCK = 16, 4
 
-_FORM = re.compile(r"(\d{1,5})x(\d{1,2})(?::([A-Za-z0-9._-]{1,40}))?")
+_FORM = re.compile(r"([0-9]{1,5})x([0-9]{1,2})(?::([A-Za-z0-9._-]{1,40}))?")
 
 
 def parse_pretend(text: str) -> tuple[Node, ...]:
-    """`NODESxGPUS[:MODEL]` -> nodes named `node-0000` ..., eight to a rack, eight racks to a block; each has
+    """`NODESxGPUS[:MODEL]` -> nodes named `node-0000` ..., sixteen to a rack, four racks to a block; each has
     128 cpus and 1 TiB of memory. Raises Refusal that says what was expected."""
     found = _FORM.fullmatch(text)
     nodes, gpus = (int(found[1]), int(found[2])) if found else (0, 0)

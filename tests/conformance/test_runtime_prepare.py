@@ -191,7 +191,7 @@ def test_a_function_is_called_with_its_arguments(tmp_path: Path) -> None:
     order = launch_of(A, function="mine:add", with_=with_, base_dir=str(base))
     (exited,) = run(tmp_path, order)
     assert isinstance(exited, ReplicaExited)
-    assert (exited.exit_code, dict(exited.outputs)) == (0, {"sum": 3.5}), exited
+    assert (exited.exit_code, dict(exited.outputs), exited.outputs_are_json) == (0, {"sum": 3.5}, True), exited
     assert own(tmp_path, order, "log").read_text() == "é $x\n"
 
 
@@ -329,24 +329,25 @@ def test_mpi_runs_in_rank_0_while_the_others_hold_their_places(tmp_path: Path) -
         (b"x=" + b"y" * 100, (), "$FFD_OUTPUT has more than 100 bytes (limits.output_bytes)"),
     ],
 )
-def test_outputs_are_read(tmp_path: Path, data: bytes, pairs: object, fault: str) -> None:
+def test_outputs_are_read(tmp_path: Path, data: bytes, pairs: tuple[tuple[str, object], ...], fault: str) -> None:
     (tmp_path / "output").write_bytes(data)
-    assert remains.read_outputs(str(tmp_path / "output"), 100) == (pairs, fault)
+    are_json = data.lstrip().startswith(b"{") and not fault
+    assert remains.read_outputs(str(tmp_path / "output"), 100) == remains.Outputs(pairs, fault, are_json)
 
 
 @pytest.mark.parametrize("data", [b"{", b"{}x", b'{"a": }', b'{"a":' * 2000])
 def test_what_begins_as_an_object_must_be_one(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "output").write_bytes(data)
-    pairs, fault = remains.read_outputs(str(tmp_path / "output"), 1 << 20)
-    assert pairs == ()
-    assert fault.startswith("$FFD_OUTPUT begins with { but is no JSON object: ")
+    outputs = remains.read_outputs(str(tmp_path / "output"), 1 << 20)
+    assert outputs.pairs == ()
+    assert outputs.fault.startswith("$FFD_OUTPUT begins with { but is no JSON object: ")
 
 
 def test_outputs_that_are_no_file_do_not_hold_anybody_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert remains.read_outputs(str(tmp_path / "pipe"), 100) == ((), "$FFD_OUTPUT cannot be read: not a regular file")
-    assert remains.read_outputs(str(tmp_path), 100) == ((), "$FFD_OUTPUT cannot be read: not a regular file")
-    assert remains.read_outputs(str(tmp_path / "missing"), 100) == ((), "")
+    for path in (tmp_path / "pipe", tmp_path):
+        assert remains.read_outputs(str(path), 100).fault == "$FFD_OUTPUT cannot be read: not a regular file"
+    assert remains.read_outputs(str(tmp_path / "missing"), 100) == remains.Outputs()
 
 
 def test_a_good_exit_with_bad_outputs_says_so(tmp_path: Path) -> None:

@@ -73,16 +73,18 @@ def trim(log: str, log_bytes: int) -> int:
             start = log_bytes // 4 // BLOCK_BYTES * BLOCK_BYTES
             end = (about.st_size - log_bytes // 2) // BLOCK_BYTES * BLOCK_BYTES
             if end > start:
-                _tell(f"{log.removesuffix('.log')}.dropped", start, end)
-                punch_hole(log, start, end)
+                _give_back(log, start, end)
         return about.st_size
     except OSError:
         return 0
 
 
-def _tell(path: str, start: int, end: int) -> None:
-    """Said before it is done: a reader never takes a hole for zeros."""
-    draft = f"{path}.new"
-    with open(draft, "w", encoding="ascii") as file:
+def _give_back(log: str, start: int, end: int) -> None:
+    """Said before it is done: a reader never takes a hole for zeros. Where no hole can be made, the log keeps its size:
+    then it is unsaid."""
+    told = f"{log.removesuffix('.log')}.dropped"
+    with open(f"{told}.new", "w", encoding="ascii") as file:
         file.write(f"{start} {end}")
-    os.replace(draft, path)
+    os.replace(f"{told}.new", told)
+    if not punch_hole(log, start, end):
+        os.unlink(told)

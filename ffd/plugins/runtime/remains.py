@@ -16,6 +16,14 @@ TAIL_LINES_COUNT = 20
 NOT_THE_FILES_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
 
 
+class Outputs(msgspec.Struct, frozen=True):
+    """(name, value) pairs in file order: raw texts, or JSON values; or the fault of the file, in words."""
+
+    pairs: tuple[tuple[str, Any], ...] = ()
+    fault: str = ""
+    are_json: bool = False
+
+
 class Exit(msgspec.Struct, frozen=True):
     """Exactly one of `code` >= 0 or `signal` > 0, or neither. `kind` as in ReplicaExited."""
 
@@ -40,11 +48,11 @@ def exit_report(
     key: Key, found: Exit, outputs_path: str, log_path: str, output_bytes: int, tail_bytes: int, at_ms: int
 ) -> ReplicaExited:
     """The report of an exit, with outputs, and with the end of the log where something went wrong."""
-    outputs, fault = read_outputs(outputs_path, output_bytes)
-    is_well = found.code == 0 and not fault
+    outputs = read_outputs(outputs_path, output_bytes)
+    is_well = found.code == 0 and not outputs.fault
     return ReplicaExited(
-        *key, found.code, found.signal, found.kind, found.message, outputs, fault,
-        "" if is_well else read_tail(log_path, tail_bytes), at_ms,
+        *key, found.code, found.signal, found.kind, found.message, outputs.pairs, outputs.fault,
+        "" if is_well else read_tail(log_path, tail_bytes), at_ms, outputs.are_json,
     )  # fmt: skip
 
 
@@ -58,23 +66,23 @@ def read_tail(path: str, limit_bytes: int) -> str:
     return b"\n".join(lines).decode(errors="replace")
 
 
-def read_outputs(path: str, limit_bytes: int) -> tuple[tuple[tuple[str, Any], ...], str]:
-    """((name, value) pairs in file order, fault in words): `name=value` lines whose values are raw text, or one JSON
-    object that is the whole file. No file, no outputs. OSError when the machine has no descriptor or memory left."""
+def read_outputs(path: str, limit_bytes: int) -> Outputs:
+    """`name=value` lines whose values are raw text, or one JSON object that is the whole file. No file, no outputs.
+    OSError when the machine has no descriptor or memory left."""
     try:
         data = _read(path, limit_bytes + 1)
     except FileNotFoundError:
-        return (), ""
+        return Outputs()
     except OSError as error:
         if error.errno in NOT_THE_FILES_FAULT:
             raise
-        return (), f"$FFD_OUTPUT cannot be read: {error.strerror}"
+        return Outputs(fault=f"$FFD_OUTPUT cannot be read: {error.strerror}")
     if len(data) > limit_bytes:
-        return (), f"$FFD_OUTPUT has more than {limit_bytes} bytes (limits.output_bytes)"
+        return Outputs(fault=f"$FFD_OUTPUT has more than {limit_bytes} bytes (limits.output_bytes)")
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        return (), "$FFD_OUTPUT is not UTF-8"
+        return Outputs(fault="$FFD_OUTPUT is not UTF-8")
     return _read_object(text) if text.lstrip().startswith("{") else _read_lines(text)
 
 
@@ -96,15 +104,15 @@ def _read(path: str, most_bytes: int, *, is_tail: bool = False) -> bytes:
         os.close(fd)
 
 
-def _read_object(text: str) -> tuple[tuple[tuple[str, Any], ...], str]:
+def _read_object(text: str) -> Outputs:
     try:
         values = msgspec.json.decode(text, type=dict[str, Any])
     except (msgspec.DecodeError, RecursionError) as error:
-        return (), f"$FFD_OUTPUT begins with {{ but is no JSON object: {error}"
-    return tuple(values.items()), ""
+        return Outputs(fault=f"$FFD_OUTPUT begins with {{ but is no JSON object: {error}")
+    return Outputs(tuple(values.items()), are_json=True)
 
 
-def _read_lines(text: str) -> tuple[tuple[tuple[str, Any], ...], str]:
+def _read_lines(text: str) -> Outputs:
     pairs: list[tuple[str, Any]] = []
     for number, line in enumerate(text.split("\n"), start=1):
         line = line.removesuffix("\r")
@@ -112,5 +120,5 @@ def _read_lines(text: str) -> tuple[tuple[tuple[str, Any], ...], str]:
         if equals and name.strip():
             pairs.append((name.strip(), value))
         elif line.strip():
-            return (), f"line {number} of $FFD_OUTPUT is not name=value"
-    return tuple(pairs), ""
+            return Outputs(fault=f"line {number} of $FFD_OUTPUT is not name=value")
+    return Outputs(tuple(pairs))

@@ -20,16 +20,18 @@ import msgspec
 
 from ffd.core.effects import Launch
 from ffd.core.model import AttemptId, Node
-from ffd.core.reports import AnyReport, LaunchFailed, ReplicaExited, ReplicaStarted
+from ffd.core.reports import AnyReport, InventoryReported, LaunchFailed, ReplicaExited, ReplicaStarted
 from ffd.plugins.ports import Credentials, Found, Reports
 from ffd.plugins.pretend import parse_pretend
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
+_TOLD = frozenset({"VIRTUAL_DURATION", "VIRTUAL_EXIT", "VIRTUAL_OUTPUTS"})
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)?")
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 class Behaviour(msgspec.Struct, frozen=True, gc=False):
-    """What one replica does: runs for `duration_ms`, then exits. `outputs` as if written to $FFD_OUTPUT.
+    """What one replica does: runs for `duration_ms`, then exits. `outputs` as if written to $FFD_OUTPUT, as lines or
+    (`outputs_are_json`) as an object.
     `ignores_term`: it lives until the grace is over. `launch_fault`: why it cannot be started, the user's fault."""
 
     duration_ms: float = 0
@@ -37,6 +39,7 @@ class Behaviour(msgspec.Struct, frozen=True, gc=False):
     outputs: tuple[tuple[str, Any], ...] = ()
     ignores_term: bool = False
     launch_fault: str = ""
+    outputs_are_json: bool = False
 
 
 NOOP = Behaviour()
@@ -45,14 +48,23 @@ Behave = Callable[[Launch, int], Behaviour]
 
 
 def told_by_environment(order: Launch, rank: int) -> Behaviour:
-    """The default: VIRTUAL_DURATION (`90s`, `500ms`, a bare number is seconds) and VIRTUAL_EXIT."""
+    """The default: VIRTUAL_DURATION (`90s`, `500ms`, a bare number is seconds), VIRTUAL_EXIT (0-255) and
+    VIRTUAL_OUTPUTS (a JSON object). What makes no sense is a launch fault."""
     env = order.env
-    if "VIRTUAL_DURATION" not in env and "VIRTUAL_EXIT" not in env:
+    if not _TOLD.intersection(env):
         return NOOP
-    found = _DURATION.fullmatch(env.get("VIRTUAL_DURATION", "0"))
-    duration_ms = float(found[1]) * _UNIT_MS[found[2] or "s"] if found else 0
-    code = env.get("VIRTUAL_EXIT", "0")
-    return Behaviour(duration_ms, int(code) if code.isdecimal() else 1)
+    duration, code = env.get("VIRTUAL_DURATION", "0"), env.get("VIRTUAL_EXIT", "0")
+    found = _DURATION.fullmatch(duration)
+    if found is None:
+        return Behaviour(launch_fault=f"VIRTUAL_DURATION is {duration!r}, expected a duration such as 90s or 500ms")
+    if not (code.isascii() and code.isdecimal() and int(code) < 256):
+        return Behaviour(launch_fault=f"VIRTUAL_EXIT is {code!r}, expected an exit code, 0 to 255")
+    try:
+        outputs = msgspec.json.decode(env.get("VIRTUAL_OUTPUTS", "{}"), type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        return Behaviour(launch_fault=f"VIRTUAL_OUTPUTS is {env['VIRTUAL_OUTPUTS']!r}, expected a JSON object: {error}")
+    duration_ms = float(found[1]) * _UNIT_MS[found[2] or "s"]
+    return Behaviour(duration_ms, int(code), tuple(outputs.items()), outputs_are_json=bool(outputs))
 
 
 class Running(msgspec.Struct, eq=False):
@@ -131,7 +143,10 @@ class VirtualCluster:
         self._living[key] = Running(node, behaviour, timer)
 
     def _own_exit(self, attempt: AttemptId, rank: int, behaviour: Behaviour) -> ReplicaExited:
-        return ReplicaExited(attempt, rank, behaviour.exit_code, outputs=behaviour.outputs, at_ms=self.clock.now_ms())
+        return ReplicaExited(
+            attempt, rank, behaviour.exit_code, outputs=behaviour.outputs, at_ms=self.clock.now_ms(),
+            outputs_are_json=behaviour.outputs_are_json,
+        )  # fmt: skip
 
     def finish(self, attempt: AttemptId, rank: int) -> None:
         """A living replica ends by itself, now."""
@@ -185,6 +200,15 @@ class VirtualCluster:
         for (attempt, rank), running in list(self._living.items()):
             if running.node == name:
                 self.kill(attempt, rank, 0, "node-lost", f"{name} is gone")
+        self._tell(InventoryReported(self.inventory()))
+
+    def add_node(self, node: Node) -> None:
+        """A node comes, or comes back, empty."""
+        self.nodes[node.name] = node
+        self._tell(InventoryReported(self.inventory()))
+
+    def inventory(self) -> tuple[Node, ...]:
+        return tuple(self.nodes[name] for name in sorted(self.nodes))
 
     def living(self) -> list[Found]:
         return sorted(Found(attempt, rank, running.node) for (attempt, rank), running in self._living.items())
@@ -234,7 +258,7 @@ class VirtualRuntime:
             yield reports
 
     async def inventory(self) -> tuple[Node, ...]:
-        return tuple(self.cluster.nodes[name] for name in sorted(self.cluster.nodes))
+        return self.cluster.inventory()
 
     async def forget(self, attempts: Sequence[AttemptId]) -> None:
         self.cluster.forget(attempts)
