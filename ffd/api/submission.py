@@ -78,7 +78,9 @@ class Submitter:
     async def ask(self, access: Access, command: Submit, prepared: SubmitResult) -> SubmitResult:
         answer = await access.engine.ask(command)
         assert isinstance(answer, Accepted)
-        return SubmitResult(answer.workflow, answer.handle, answer.project, answer.duplicate, prepared.warnings)
+        return SubmitResult(
+            answer.workflow, answer.handle, answer.project, answer.duplicate, prepared.warnings + answer.warnings
+        )
 
     def _check(self, submission: Submission) -> None:
         limits = self._limits

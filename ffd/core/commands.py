@@ -72,12 +72,14 @@ class SetPriority(Command, frozen=True, kw_only=True):
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """Answer to Submit; `duplicate` when the idempotency key had been used for the same payload."""
+    """Answer to Submit; `duplicate` when the idempotency key had been used for the same payload. `warnings`: what will
+    never run here as the cluster is now, one line each."""
 
     workflow: int
     handle: str
     project: str
     duplicate: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 class Done(msgspec.Struct, frozen=True):

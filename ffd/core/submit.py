@@ -5,12 +5,19 @@ Called by `core.step` for the Submit command. What follows (opening the first ta
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from ffd.core.commands import Accepted, Submit
 from ffd.core.entry import key_scope, refuse_if_full, refuse_reuse
 from ffd.core.events import KeyRemembered, SpecAdded, WorkflowAccepted, WorkflowStarted
+from ffd.core.schedule.explain import never_fits
+from ffd.core.spec import Resources, Spec
 from ffd.core.state import State
 from ffd.core.work import Work
 from ffd.errors import Refusal
+
+NOTHING = Resources()
+WARNINGS_COUNT = 20  # different requests that are looked at
 
 
 def submit(work: Work, command: Submit) -> None:
@@ -46,7 +53,20 @@ def submit(work: Work, command: Submit) -> None:
     if scope:
         work.emit(KeyRemembered(scope, command.payload_digest, workflow))
     work.emit(WorkflowStarted(workflow))
-    work.answer(Accepted(workflow, f"{spec.name}.{number}", command.project))
+    work.answer(Accepted(workflow, f"{spec.name}.{number}", command.project, warnings=_warnings(state, spec)))
+
+
+def _warnings(state: State, spec: Spec) -> tuple[str, ...]:
+    """Tasks that no node set of the cluster could ever take, as it is now; one of each request, bounded."""
+    found: dict[Hashable, str] = {}
+    for task in (*spec.tasks, *spec.finally_tasks) if state.nodes else ():
+        if task.gang.replicas == 1 and task.resources == NOTHING:
+            continue
+        request = (task.resources, task.gang)
+        if request not in found and len(found) < WARNINGS_COUNT:
+            reason = never_fits(state, task)
+            found[request] = f"task {task.name} will never run here: {reason}" if reason else ""
+    return tuple(filter(None, found.values()))
 
 
 def _answer_again(state: State, command: Submit, scope: str) -> Accepted | Refusal:

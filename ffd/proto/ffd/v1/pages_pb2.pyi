@@ -346,16 +346,18 @@ class BarrierState(_message.Message):
     def __init__(self, arrived_count: _Optional[int] = ..., replicas: _Optional[int] = ..., released: bool = ...) -> None: ...
 
 class Accepted(_message.Message):
-    __slots__ = ("workflow", "handle", "project", "duplicate")
+    __slots__ = ("workflow", "handle", "project", "duplicate", "warnings")
     WORKFLOW_FIELD_NUMBER: _ClassVar[int]
     HANDLE_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     DUPLICATE_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     workflow: int
     handle: str
     project: str
     duplicate: bool
-    def __init__(self, workflow: _Optional[int] = ..., handle: _Optional[str] = ..., project: _Optional[str] = ..., duplicate: bool = ...) -> None: ...
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, workflow: _Optional[int] = ..., handle: _Optional[str] = ..., project: _Optional[str] = ..., duplicate: bool = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Done(_message.Message):
     __slots__ = ("workflow", "handle", "state", "duplicate")
