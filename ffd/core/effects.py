@@ -41,7 +41,8 @@ class Launch(Effect, frozen=True, gc=False):
     resources: Resources = Resources()
     launcher: str = "none"  # none | torchrun | mpi
     idle_ms: int = 0  # > 0: the runtime reports signs of life
-    checkpoint_path: str = ""
+    keeps_checkpoint: bool = False  # it declares `checkpoint`: its directory must be there
+    checkpoint_path: str = ""  # where, when the document says so
     restored: dict[str, Any] | None = None  # checkpoint of an earlier attempt
     report_only: bool = False  # it ran before a restart: start nothing, report each replica as it is (lost: node-lost)
 

@@ -123,6 +123,7 @@ def make_order(work: Work, attempt: AttemptId) -> effects.Launch:
         resources=task.resources,
         launcher=task.gang.launcher,
         idle_ms=task.timeouts.idle_ms,
+        keeps_checkpoint=task.checkpoint is not None,
         checkpoint_path=values.string(task.checkpoint.path) if task.checkpoint else "",
         restored=item.checkpoint,
     )

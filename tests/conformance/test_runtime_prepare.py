@@ -149,8 +149,8 @@ def test_what_is_inherited_holds_no_secret_and_nothing_of_an_outer_task() -> Non
 
 def test_directories_are_there(tmp_path: Path) -> None:
     script = 'cd "$FFD_CHECKPOINT_DIR"; touch kept; cd "$FFD_SPOOL_DIR"; touch spooled; pwd -P'
-    run_well(tmp_path, launch_of(A, script=script))
-    second = launch_of(attempt_of("a", 2), script='ls "$FFD_CHECKPOINT_DIR" "$FFD_SPOOL_DIR"')
+    run_well(tmp_path, launch_of(A, script=script, keeps_checkpoint=True))
+    second = launch_of(attempt_of("a", 2), keeps_checkpoint=True, script='ls "$FFD_CHECKPOINT_DIR" "$FFD_SPOOL_DIR"')
     (log,) = run_well(tmp_path, second)
     assert "kept" in log
     assert "spooled" not in log
