@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
 
 from ffd.core.effects import Launch
 from ffd.core.model import AttemptId, Node, Place
+from ffd.core.reports import ReplicaExited
 from ffd.plugins.ports import Found
 from ffd.plugins.runtime.local import LocalRuntime
 from ffd.plugins.runtime.virtual import Behaviour, VirtualCluster, VirtualRuntime
-from ffd.testing.conformance.runtime import PATIENCE_S, Wish
+from ffd.plugins.runtime.warden import LOCK
+from ffd.testing.conformance.runtime import PATIENCE_S, Wish, attempt_of, opened
 
 FOREVER_MS = 1e9
+A = attempt_of("a")
 
 
 def launch_of(attempt: AttemptId, replicas: int = 1, **more: object) -> Launch:
@@ -142,3 +146,32 @@ class VirtualWorld:
 
     def starts(self, attempt: AttemptId, rank: int) -> int:
         return self.started[attempt, rank]
+
+
+def in_loop(test: Callable[[LocalWorld], Awaitable[None]]) -> Callable[[Path], None]:
+    """A test of an empty world."""
+
+    def plain(tmp_path: Path) -> None:
+        asyncio.run(test(LocalWorld(tmp_path)))
+
+    plain.__name__, plain.__doc__ = test.__name__, test.__doc__
+    return plain
+
+
+async def run(world: LocalWorld, order: Launch) -> ReplicaExited:
+    """Launch one replica and wait for its exit."""
+    async with opened(world) as watched:
+        await watched.launch(order)
+        return (await watched.exits(order.attempt))[0]
+
+
+def log_of(world: LocalWorld, attempt: AttemptId = A, rank: int = 0) -> bytes:
+    return (world.state_dir / "runs" / attempt.path() / f"{rank}.log").read_bytes()
+
+
+def live_entries(world: LocalWorld) -> list[str]:
+    return os.listdir(world.state_dir / "runs" / "live")
+
+
+def warden_pid(world: LocalWorld) -> int:
+    return int((world.state_dir / "runs" / LOCK).read_text())

@@ -4,62 +4,30 @@ descriptors, signals, full tables."""
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
-import resource
 import select
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
-from runtime_worlds import LocalWorld, launch_of, readable
+from runtime_worlds import LocalWorld, in_loop, launch_of, live_entries, log_of, readable, run, warden_pid
 
 from ffd.core.effects import Launch
-from ffd.core.model import AttemptId, Place
-from ffd.core.reports import LaunchFailed, ReplicaExited, ReplicaStarted
-from ffd.errors import Unavailable
+from ffd.core.reports import LaunchFailed, ReplicaExited
 from ffd.plugins.ports import Found
 from ffd.plugins.runtime import processes
-from ffd.plugins.runtime.records import Records
-from ffd.plugins.runtime.warden import LOCK, RECORD_FD, SOCKET, claim
+from ffd.plugins.runtime.warden import RECORD_FD, SOCKET, claim
 from ffd.plugins.runtime.warden_link import start_warden
 from ffd.testing.conformance.runtime import NEVER_MS, Watched, Wish, attempt_of, launched_waiting, opened
 
 A = attempt_of("a")
 
 
-def in_loop(test: Callable[[LocalWorld], Awaitable[None]]) -> Callable[[Path], None]:
-    """A test of an empty world."""
-
-    def plain(tmp_path: Path) -> None:
-        asyncio.run(test(LocalWorld(tmp_path)))
-
-    plain.__name__, plain.__doc__ = test.__name__, test.__doc__
-    return plain
-
-
-async def run(world: LocalWorld, order: Launch) -> ReplicaExited:
-    """Launch one replica and wait for its exit."""
-    async with opened(world) as watched:
-        await watched.launch(order)
-        return (await watched.exits(order.attempt))[0]
-
-
-def log_of(world: LocalWorld, attempt: AttemptId = A, rank: int = 0) -> bytes:
-    return (world.state_dir / "runs" / attempt.path() / f"{rank}.log").read_bytes()
-
-
 def pid_in(path: Path) -> int:
     return int(path.read_text())
-
-
-def live_entries(world: LocalWorld) -> list[str]:
-    return os.listdir(world.state_dir / "runs" / "live")
 
 
 # ------------------------------------------------------------------------------------------------ a daemon is killed
@@ -151,10 +119,6 @@ async def kill_warden(world: LocalWorld) -> None:
     signal.pidfd_send_signal(warden, signal.SIGKILL)
     await readable(warden)
     os.close(warden)
-
-
-def warden_pid(world: LocalWorld) -> int:
-    return pid_in(world.state_dir / "runs" / LOCK)
 
 
 @in_loop
@@ -473,159 +437,3 @@ async def test_the_shell_adds_nothing_to_the_log_of_a_crash(world: LocalWorld) -
 async def test_a_failure_tells_its_last_lines(world: LocalWorld) -> None:
     exited = await run(world, launch_of(A, script='for k in $(seq 100); do echo "line $k"; done; exit 1'))
     assert exited.tail == "\n".join(f"line {k}" for k in range(81, 101))
-
-
-# ------------------------------------------------------------------------------------------------------- hard times
-
-
-@contextmanager
-def no_descriptor(more: int = 0) -> Iterator[None]:
-    """Not more than `more` can be opened."""
-    lowest_free = os.open("/dev/null", os.O_RDONLY)
-    os.close(lowest_free)
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + more, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-
-
-@in_loop
-async def test_without_descriptors_a_launch_is_to_be_tried_again(world: LocalWorld) -> None:
-    async with opened(world) as watched:
-        await watched.runtime.list()
-        with no_descriptor(), pytest.raises(Unavailable):
-            await watched.launch(launch_of(A, script="exit 0"))
-        assert live_entries(world) == []
-        await watched.launch(launch_of(A, script="exit 0"))
-        assert (await watched.exits(A))[0].exit_code == 0
-
-
-@in_loop
-async def test_a_warden_without_descriptors_cannot_launch(world: LocalWorld) -> None:
-    async with opened(world) as watched:
-        await watched.runtime.list()
-        limits = resource.prlimit(warden_pid(world), resource.RLIMIT_NOFILE, (3, 100))
-        await watched.launch(launch_of(A, script="exit 0"))
-        await watched.until(lambda told: len(told) == 1)
-        (failed,) = watched.reports
-        assert isinstance(failed, LaunchFailed)
-        assert failed.kind == "launch"
-        assert "ulimit -n" in failed.message
-        assert live_entries(world) == []
-        resource.prlimit(warden_pid(world), resource.RLIMIT_NOFILE, (100, 100))
-        await watched.launch(launch_of(A, script="exit 0"))
-        assert (await watched.exits(A))[0].exit_code == 0
-        assert limits
-
-
-def test_an_exit_that_cannot_be_looked_at_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No descriptor is left when a replica ends; later there is one again."""
-    refusals = iter([errno.EMFILE, errno.ENFILE])
-    real_open = os.open
-
-    def refusing_open(path: str, *rest: int, **more: int) -> int:
-        if str(path).endswith("/live/7.a.0.1.0"):
-            for number in refusals:
-                raise OSError(number, os.strerror(number))
-        return real_open(path, *rest, **more)
-
-    async def check(world: LocalWorld) -> None:
-        async with opened(world) as watched:
-            (found,) = await launched_waiting(watched, world, A)
-            monkeypatch.setattr(os, "open", refusing_open)
-            await world.finish(found)
-            assert (await watched.exits(A))[0].exit_code == 0
-
-    asyncio.run(check(LocalWorld(tmp_path)))
-    assert list(refusals) == []
-
-
-@in_loop
-async def test_arguments_too_large_are_the_users_fault(world: LocalWorld) -> None:
-    async with opened(world) as watched:
-        await watched.launch(launch_of(A, argv=("true",), env={"BIG": "x" * (1 << 20)}))
-        await watched.until(lambda told: len(told) == 1)
-        (failed,) = watched.reports
-        assert isinstance(failed, LaunchFailed)
-        assert (failed.kind, live_entries(world)) == ("error", [])
-
-
-@in_loop
-async def test_what_cannot_be_executed_is_the_users_fault(world: LocalWorld) -> None:
-    for number, (text, words) in enumerate(
-        (("no first line", "no program of this machine"), ("#!/no/such/interpreter", "does not exist")), start=1
-    ):
-        path = world.folder / f"tool{number}"
-        path.write_text(text)
-        path.chmod(0o755)
-        attempt = attempt_of("a", number)
-        async with opened(world) as watched:
-            await watched.launch(launch_of(attempt, argv=(str(path),)))
-            await watched.until(lambda told: len(told) == 1)
-            (failed,) = watched.reports
-            assert isinstance(failed, LaunchFailed)
-            assert failed.kind == "error"
-            assert words in failed.message
-
-
-@in_loop
-async def test_closing_leaves_no_descriptor_and_no_zombie(world: LocalWorld) -> None:
-    before = len(os.listdir("/proc/self/fd"))
-    async with opened(world) as watched:
-        for item in range(10):
-            await watched.launch(launch_of(attempt_of("many", item=item), argv=("true",)))
-            await watched.exits(attempt_of("many", item=item))
-        await launched_waiting(watched, world, A)
-    assert len(os.listdir("/proc/self/fd")) == before
-    async with opened(world) as watched:
-        await watched.runtime.list()
-        await watched.runtime.stop(A, 1, 0, "cancelled")
-        await watched.exits(A)
-    with pytest.raises(ChildProcessError):
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
-
-
-@in_loop
-async def test_a_fan_of_ranks_on_pretend_nodes_runs_here(world: LocalWorld) -> None:
-    world.settings["pretend"] = "4x2:H100"
-    places = tuple(Place(f"node-{k:04}", (0, 1)) for k in range(4))
-    order = msgspec.structs.replace(world.order(A, Wish(), 4), places=places)
-    async with opened(world) as watched:
-        assert [node.name for node in await watched.runtime.inventory()] == [place.node for place in places]
-        await watched.launch(order)
-        exits = await watched.exits(A, 4)
-        assert [exited.exit_code for exited in exits] == [0, 0, 0, 0]
-        assert sum(isinstance(report, ReplicaStarted) for report in watched.reports) == 4
-
-
-def test_a_record_lock_is_inherited_and_released(tmp_path: Path) -> None:
-    """The one thing everything above stands on."""
-    records = Records(str(tmp_path))
-    records.open()
-    held = claim(records.path((A, 0)), "boot")
-    os.set_inheritable(held, True)
-    child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, close_fds=False)
-    os.close(held)
-    sight = records.look((A, 0))
-    assert sight is not None
-    assert (sight.is_held, sight.facts.is_spent) == (True, True)
-    assert claim(records.path((A, 0)), "boot") == -1
-    child.communicate()
-    after = records.look((A, 0))
-    assert after is not None
-    assert not after.is_held
-    assert claim(records.path((A, 0)), "boot") == -1
-
-
-def test_what_is_barred_is_never_claimed(tmp_path: Path) -> None:
-    records = Records(str(tmp_path))
-    records.open()
-    records.bar((A, 0))
-    assert claim(records.path((A, 0)), "boot") == -1
-    records.settle((A, 0))
-    assert records.all_live() == []
-    sight = records.look((A, 0))
-    assert sight is not None
-    assert sight.facts.is_barred
