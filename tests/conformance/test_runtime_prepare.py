@@ -17,6 +17,7 @@ from ffd.core.model import Place
 from ffd.core.reports import LaunchFailed, ReplicaExited
 from ffd.core.spec import Resources
 from ffd.plugins.runtime import remains
+from ffd.plugins.runtime.folders import Folders
 from ffd.plugins.runtime.prepare import INHERITED, Unstartable, prepare
 from ffd.plugins.runtime.records import Facts, parse
 from ffd.testing.conformance.runtime import CREDENTIALS, attempt_of, opened
@@ -139,7 +140,8 @@ def test_a_gang_finds_each_other(tmp_path: Path, inherited: dict[str, str]) -> N
 
 def test_the_port_of_a_gang_is_the_same_for_a_later_daemon(tmp_path: Path) -> None:
     order = launch_of(A, 3, argv=("true",))
-    ports = {prepare(str(tmp_path), order, rank, {}, "").env["MASTER_PORT"] for rank in (0, 1, 2, 0)}
+    folders = Folders(str(tmp_path))
+    ports = {prepare(folders, order, rank, {}, "").env["MASTER_PORT"] for rank in (0, 1, 2, 0)}
     assert len(ports) == 1
 
 
@@ -259,7 +261,7 @@ def test_files_do_not_leave_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "base" / "out").symlink_to(tmp_path)
     order = launch_of(A, argv=("true",), base_dir=str(tmp_path / "base"), files={"out/stolen": "x"})
     with pytest.raises(Unstartable, match="not inside"):
-        prepare(str(tmp_path / "root"), order, 0, {}, "")
+        prepare(Folders(str(tmp_path / "root")), order, 0, {}, "")
     assert not (tmp_path / "stolen").exists()
 
 

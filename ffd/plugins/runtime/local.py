@@ -38,6 +38,7 @@ from ffd.errors import PluginError, Unavailable
 from ffd.plugins.ports import Credentials, Found, Reports
 from ffd.plugins.pretend import parse_pretend
 from ffd.plugins.runtime import processes, remains
+from ffd.plugins.runtime.folders import Folders
 from ffd.plugins.runtime.hunter import Hunter
 from ffd.plugins.runtime.keeper import Keeper
 from ffd.plugins.runtime.machine import this_machine
@@ -80,6 +81,7 @@ class LocalRuntime:
     ) -> None:  # fmt: skip
         self._root = os.path.abspath(f"{state_dir}/runs")
         self._records = Records(self._root)
+        self._folders = Folders(self._root)
         self._pretend = parse_pretend(pretend) if pretend else ()
         self._slot_count = slot_count
         self._output_bytes = output_bytes
@@ -95,6 +97,7 @@ class LocalRuntime:
         self._reports_woken = asyncio.Event()
         try:
             self._records.open()
+            self._folders.open()
         except OSError as error:
             raise PluginError(f"cannot use {self._root}: {error.strerror}", hint="choose another --state") from None
 
@@ -109,6 +112,7 @@ class LocalRuntime:
                     await anyio.lowlevel.checkpoint()
         except OSError as error:
             raise _unavailable(error) from None
+        self._folders.fill()
         await self._warden.drained()
 
     def _launch(self, order: Launch, rank: int, credentials: Credentials) -> None:
@@ -130,7 +134,7 @@ class LocalRuntime:
         key = (order.attempt, rank)
         try:
             leader_record = self._records.path((order.attempt, 0))
-            prepared = prepare(self._root, order, rank, credentials(), leader_record)
+            prepared = prepare(self._folders, order, rank, credentials(), leader_record)
         except Unstartable as fault:
             self._tell(LaunchFailed(*key, "error", str(fault), _now_ms()))
         except OSError as error:
@@ -384,6 +388,7 @@ class LocalRuntime:
         await self._warden.close()
         await self._hunter.close()
         await self._keeper.close()
+        await self._folders.close()
 
 
 USERS_ERRNOS = {

@@ -5,7 +5,7 @@
         port                                       of a gang
     <root>/<workflow>/<task>.<item>.checkpoint/    shared by all attempts of the item
 
-Few files and directories on purpose: making one can cost as much as starting a process. Called by `local`. Never
+Few files on purpose: making one can cost as much as starting a process. Called by `local`. Never
 here: starting anything, or what becomes of it. Raises Unstartable when the user must change something, OSError when the
 machine is at fault; both leave nothing that has to be cleaned up.
 """
@@ -22,6 +22,7 @@ import msgspec
 from ffd.core.effects import Launch
 from ffd.core.model import AttemptId
 from ffd.plugins.runtime import gangs
+from ffd.plugins.runtime.folders import Folders
 from ffd.plugins.runtime.processes import MARK
 
 # What a task inherits from the daemon's own environment. Everything else is kept from it: secrets do not leak.
@@ -59,12 +60,12 @@ def stop_path(root: str, attempt: AttemptId, rank: int) -> str:
     return f"{replica_path(root, attempt, rank)}.stop"
 
 
-def prepare(root: str, order: Launch, rank: int, env: dict[str, str], leader_record: str) -> Prepared:
+def prepare(folders: Folders, order: Launch, rank: int, env: dict[str, str], leader_record: str) -> Prepared:
     """Make the directories and files of one replica. Idempotent. `leader_record`: the record of rank 0."""
-    own = replica_path(root, order.attempt, rank)
-    os.makedirs(os.path.dirname(own), mode=0o700, exist_ok=True)
-    variables = _environment(root, order, rank, env)
-    cwd = _working_directory(order, own)
+    own = replica_path(folders.root, order.attempt, rank)
+    folders.make(os.path.dirname(own))
+    variables = _environment(folders, order, rank, env)
+    cwd = _working_directory(folders, order, own)
     _write_files(order.files, cwd)
     command = _command(order, rank, own, variables, leader_record)
     if not command or any("\0" in word for word in command):
@@ -78,12 +79,12 @@ def prepare(root: str, order: Launch, rank: int, env: dict[str, str], leader_rec
 # ------------------------------------------------------------------------------------------------------------ files
 
 
-def _working_directory(order: Launch, own: str) -> str:
+def _working_directory(folders: Folders, order: Launch, own: str) -> str:
     """`workdir`, relative to where the workflow was submitted; else that place; else a scratch directory."""
     base = order.base_dir
     if not base and not os.path.isabs(order.workdir):
         base = f"{own}.work"
-        os.makedirs(base, mode=0o700, exist_ok=True)
+        folders.make(base)
     cwd = os.path.join(base, order.workdir) if order.workdir else base
     if not os.path.isdir(cwd):
         raise Unstartable(f"the working directory {cwd} does not exist on this machine")
@@ -166,19 +167,19 @@ def _program(name: str, cwd: str, env: dict[str, str]) -> str:
 # ------------------------------------------------------------------------------------------------------ environment
 
 
-def _environment(root: str, order: Launch, rank: int, env: dict[str, str]) -> dict[str, str]:
+def _environment(folders: Folders, order: Launch, rank: int, env: dict[str, str]) -> dict[str, str]:
     """Later wins: what is inherited, what the document says, what the core and the shell add, what belongs to this
     replica."""
-    own = replica_path(root, order.attempt, rank)
+    own = replica_path(folders.root, order.attempt, rank)
     folder = os.path.dirname(own)
     found = {name: os.environ[name] for name in INHERITED if name in os.environ}
     found.update(order.env)
     found.update(env)
     found["FFD_RANK"] = str(rank)
     found["FFD_OUTPUT"] = f"{own}.output"
-    found["FFD_CHECKPOINT_DIR"] = order.checkpoint_path or _checkpoint_folder(root, order)
+    found["FFD_CHECKPOINT_DIR"] = order.checkpoint_path or _checkpoint_folder(folders, order)
     found["FFD_SPOOL_DIR"] = folder
-    found[MARK] = stop_path(root, order.attempt, rank)
+    found[MARK] = stop_path(folders.root, order.attempt, rank)
     if order.resources.gpu_count:
         found["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, order.places[rank].gpus))
     if len(order.places) > 1 or order.launcher != "none":
@@ -189,10 +190,10 @@ def _environment(root: str, order: Launch, rank: int, env: dict[str, str]) -> di
     return found
 
 
-def _checkpoint_folder(root: str, order: Launch) -> str:
-    """Of all attempts of the item. Made only for who declares `checkpoint`: a directory costs half a millisecond."""
+def _checkpoint_folder(folders: Folders, order: Launch) -> str:
+    """Of all attempts of the item. Made only for who declares `checkpoint`."""
     attempt = order.attempt
-    path = f"{root}/{attempt.workflow}/{attempt.task}.{attempt.item}.checkpoint"
+    path = f"{folders.root}/{attempt.workflow}/{attempt.task}.{attempt.item}.checkpoint"
     if order.keeps_checkpoint:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        folders.make(path)
     return path
