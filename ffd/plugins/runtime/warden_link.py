@@ -20,7 +20,6 @@ from ffd.plugins.runtime.prepare import INHERITED, Prepared
 from ffd.plugins.runtime.warden import IN_USE, LOG, SOCKET
 
 _PROGRAM = str(Path(__file__).with_name("warden.py"))
-LINE_BYTES = 16 << 20  # the longest line: an answer about all replicas
 ADDRESS_BYTES = 100  # what a socket's path may have on every system
 TRIES_COUNT = 5  # to connect: a warden may go just when we come
 
@@ -43,7 +42,7 @@ class Told(msgspec.Struct, frozen=True):
 _decode = msgspec.json.Decoder(Told).decode
 
 
-class WardenLink:
+class WardenLink(asyncio.Protocol):
     """`told` is called for each line but answers, `lost` when the warden is gone: then open it again. Both from the
     event loop."""
 
@@ -52,35 +51,32 @@ class WardenLink:
         self._told = told
         self._lost = lost
         self._opening = asyncio.Lock()
-        self._writer: asyncio.StreamWriter | None = None
-        self._reading: asyncio.Task[None] | None = None
+        self._transport: asyncio.WriteTransport | None = None  # None: not connected
+        self._parted: asyncio.Future[None] | None = None  # done when what we closed is closed
+        self._writable = asyncio.Event()
+        self._heard = b""  # the line that has not come whole
         self._questions: dict[int, tuple[dict[str, object], Asked]] = {}  # not answered yet, by number
         self._asked_count = 0
 
     async def open(self) -> None:
         """Connect, if we are not. Unavailable when the machine does not let us."""
         async with self._opening:
-            if self._writer is not None:
-                return
-            try:
-                reader, self._writer = await self._connect()
-            except OSError as error:
-                raise Unavailable(f"the warden cannot be reached: {error.strerror or error}") from None
-            self._reading = asyncio.get_running_loop().create_task(self._read(reader, self._writer))
-            for question, _ in self._questions.values():
-                self._send(question)
+            if self._transport is None:
+                try:
+                    await self._connect()
+                except OSError as error:
+                    raise Unavailable(f"the warden cannot be reached: {error.strerror or error}") from None
+                for question, _ in self._questions.values():
+                    self._send(question)
 
     async def close(self) -> None:
         """Let go. What runs goes on."""
         async with self._opening:
-            writer, self._writer = self._writer, None
-            if writer is None:
-                return
-            if self._reading is not None:
-                self._reading.cancel()
-                await asyncio.gather(self._reading, return_exceptions=True)
             self._questions.clear()
-            await _part(writer)
+            if self._transport is not None:
+                self._parted = asyncio.get_running_loop().create_future()
+                self._transport.close()
+                await self._parted
 
     # --------------------------------------------------------------------------------------------------- requests
 
@@ -102,56 +98,64 @@ class WardenLink:
 
     async def drained(self) -> None:
         """Return when the warden has taken most of what it was sent."""
-        if self._writer is not None:
-            with contextlib.suppress(ConnectionError):
-                await self._writer.drain()
+        await self._writable.wait()
 
     def _send(self, request: dict[str, object]) -> None:
-        if self._writer is not None:  # else it was just lost, and `lost` sees to it
-            self._writer.write(_encode(request) + b"\n")
+        if self._transport is not None:  # else it was just lost, and `lost` sees to it
+            self._transport.write(_encode(request) + b"\n")
 
-    # ---------------------------------------------------------------------------------------------------- reading
+    # ----------------------------------------------------------------------------------------- as asyncio.Protocol
 
-    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            while line := await reader.readline():
-                told = _decode(line)
-                if told.told == "asked":
-                    self._questions.pop(told.id)[1](told.pids)
-                else:
-                    self._told(told)
-        self._writer = None
-        await _part(writer)
-        self._lost()
+    def data_received(self, data: bytes) -> None:
+        *lines, self._heard = (self._heard + data).split(b"\n")
+        for told in map(_decode, lines):
+            if told.told == "asked":
+                self._questions.pop(told.id)[1](told.pids)
+            else:
+                self._told(told)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._writable.set()
+        if self._parted is not None:
+            self._parted.set_result(None)
+        else:
+            self._lost()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
 
     # ------------------------------------------------------------------------------------------------- connecting
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect(self) -> None:
         for _ in range(TRIES_COUNT):
             with contextlib.suppress(ConnectionError, FileNotFoundError):
-                return await self._connect_once()
+                await self._connect_once()
+                return
             await anyio.to_thread.run_sync(start_warden, self._root)
-        return await self._connect_once()
+        await self._connect_once()
 
-    async def _connect_once(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect_once(self) -> None:
         """A path may be longer than an address can be; then it is reached through its directory's descriptor."""
         path = f"{self._root}/{SOCKET}"
         if len(os.fsencode(path)) <= ADDRESS_BYTES:
-            return await asyncio.open_unix_connection(path, limit=LINE_BYTES)
+            await self._connect_to(path)
+            return
         folder = os.open(self._root, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            through = f"/proc/self/fd/{folder}/{SOCKET}"
             if not os.path.isdir("/proc/self/fd"):
                 raise PluginError(f"{self._root} is too long a path for this system", hint="choose another --state")
-            return await asyncio.open_unix_connection(through, limit=LINE_BYTES)
+            await self._connect_to(f"/proc/self/fd/{folder}/{SOCKET}")
         finally:
             os.close(folder)
 
-
-async def _part(writer: asyncio.StreamWriter) -> None:
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
+    async def _connect_to(self, path: str) -> None:
+        self._heard, self._parted = b"", None
+        self._writable.set()
+        self._transport, _ = await asyncio.get_running_loop().create_unix_connection(lambda: self, path)
 
 
 def start_warden(root: str) -> None:
