@@ -11,7 +11,7 @@ from pathlib import Path
 
 from runtime_worlds import LocalWorld
 
-from ffd.testing.conformance.runtime import Wish, attempt_of, launched_waiting, opened
+from ffd.testing.conformance.runtime import attempt_of, launched_waiting, opened
 
 
 async def main(folder: Path, task: str, count: int) -> None:
@@ -25,5 +25,4 @@ async def main(folder: Path, task: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    assert Wish
     asyncio.run(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
