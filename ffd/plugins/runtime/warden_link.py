@@ -169,7 +169,7 @@ def start_warden(root: str) -> None:
     ]
     argv = [sys.executable, "-I", "-S", _PROGRAM, root]
     env = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    pid = os.posix_spawn(sys.executable, argv, env, file_actions=actions)
+    pid = os.posix_spawn(sys.executable, argv, env, file_actions=actions, setsigmask=())
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if code not in (0, IN_USE):
         said = Path(log).read_text(encoding="utf-8", errors="replace").strip().splitlines()
