@@ -34,7 +34,6 @@ BACKLOG_COUNT = 16
 NEW_MS = 10_000  # how long a new warden waits for its first daemon
 IN_USE = 3  # exit code: another warden has this ROOT
 
-DEFAULTS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 SPENT = (b"start\n", b"barred\n")
 
 
@@ -82,6 +81,8 @@ class Warden:
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: None)  # asked to go, it goes when its children have
+        self.ignored = [number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN]
+        self.root = os.open(".", os.O_RDONLY | os.O_CLOEXEC)
         self.poll.register(self.wakeup, select.POLLIN)
         self.poll.register(listener, select.POLLIN)
 
@@ -162,22 +163,20 @@ class Warden:
 
     def spawn(self, record: int, request: dict[str, Any]) -> int:
         """A session of its own, no input, both outputs appended to the log, the record, no other descriptor, and
-        signals as a login shell has them."""
+        signals as a login shell has them (those we catch have their default again by themselves)."""
         actions = [
             (os.POSIX_SPAWN_DUP2, record, RECORD_FD),
             (os.POSIX_SPAWN_OPEN, 1, request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ]
-        root = os.open(".", os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.chdir(request["cwd"])
             return os.posix_spawn(
                 request["program"], request["argv"], request["env"], file_actions=actions, setsid=True,
-                setsigdef=DEFAULTS, setsigmask=(),
+                setsigdef=self.ignored, setsigmask=(),
             )  # fmt: skip
         finally:
-            os.fchdir(root)
-            os.close(root)
+            os.fchdir(self.root)
 
     def do_signal(self, connection: Connection, request: dict[str, Any]) -> None:
         """To the process group of a child. It is not reaped yet, so its number is nobody else's."""
