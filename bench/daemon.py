@@ -17,6 +17,7 @@ import anyio
 
 from ffd.api.client import Client
 from ffd.core.pages import EventPage
+from ffd.errors import FfdError
 
 
 class Daemon:
@@ -47,7 +48,7 @@ class Daemon:
                     async with self.client() as client:
                         if (await client.status()).role == "leader":
                             return
-                except Exception:  # noqa: BLE001  # whatever it says while it starts
+                except FfdError:  # whatever it says while it starts
                     pass
                 await anyio.sleep(0.01)
 
