@@ -17,6 +17,7 @@ import msgspec
 
 from ffd.core.document.scalars import Wrong, duration_ms, size_bytes
 from ffd.core.limits import Limits as CoreLimits
+from ffd.core.policy import Policy
 from ffd.errors import Refusal
 
 
@@ -81,6 +82,10 @@ class Limits(CoreLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
     metrics_count: int = 256  # metrics of one report of a task
 
 
+class Scheduling(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the scheduler decides. It is a core Policy, so it goes to the core as it is."""
+
+
 class Retention(Group, frozen=True, kw_only=True):
     """How long ended workflows stay readable. 0 = for ever. A document's `ttl` wins."""
 
@@ -106,6 +111,7 @@ class Settings(Group, frozen=True, kw_only=True):
 
     daemon: DaemonSettings = DaemonSettings()
     limits: Limits = Limits()
+    scheduling: Scheduling = Scheduling()
     retention: Retention = Retention()
     local: LocalSettings = LocalSettings()
     telemetry: Telemetry = Telemetry()
@@ -113,7 +119,10 @@ class Settings(Group, frozen=True, kw_only=True):
 
 COMMAND_LINE_ONLY = frozenset({"daemon.accept_loss"})
 MAY_BE_ZERO = frozenset({"retention.success_ms", "retention.failure_ms", "local.slot_count", "limits.stop_grace_ms"})
-CHOICES = {"telemetry.log_level": ("debug", "info", "warning", "error")}
+CHOICES = {
+    "telemetry.log_level": ("debug", "info", "warning", "error"),
+    "scheduling.placement": ("default", "fgd", "bestfit"),
+}
 
 
 def load(text: str, filename: str) -> Settings:

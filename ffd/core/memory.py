@@ -15,6 +15,7 @@ from ffd.core.dag import Dag, is_met
 from ffd.core.limits import Limits
 from ffd.core.live import LiveTask, LiveWorkflow, Placed
 from ffd.core.model import TERMINAL, Attempt, AttemptId, Item, Listing, Node, Rows, Task, Workflow
+from ffd.core.policy import Policy
 from ffd.core.ready import Entry, ReadyQueue
 from ffd.core.space import Space
 from ffd.core.spec import Spec
@@ -31,8 +32,9 @@ _decode_key = msgspec.msgpack.Decoder(tuple[int, str, str, int]).decode
 class Memory:
     """All live workflows, the nodes, the ready queue. Instantiable any number of times; no I/O, no clock."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, policy: Policy | None = None) -> None:
         self.limits = limits or Limits()
+        self.policy = policy or Policy()
         self.workflows: dict[int, LiveWorkflow] = {}
         self.dags: dict[str, Dag] = {}
         self.dag_users: dict[str, int] = {}
@@ -201,9 +203,9 @@ class Memory:
         return rows
 
     @classmethod
-    def load(cls, rows: Rows, limits: Limits | None = None) -> Self:
+    def load(cls, rows: Rows, limits: Limits | None = None, policy: Policy | None = None) -> Self:
         """The state that these rows describe. Raises msgspec.DecodeError on a row that is not ours."""
-        state = cls(limits)
+        state = cls(limits, policy)
         for name, blob in rows.meta.items():
             state._load_meta(name, blob)
         for key in sorted(_decode_key(blob) for name, blob in rows.meta.items() if name.startswith("key/")):

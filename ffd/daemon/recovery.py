@@ -24,7 +24,7 @@ async def load(parts: Parts, lease: Lease) -> tuple[State, Head]:
     began_ms = parts.clock.monotonic_ms()
     with unscanned():
         loaded = await parts.store.load(lease)
-        state = State.load(loaded.rows, parts.settings.limits)
+        state = State.load(loaded.rows, parts.settings.limits, parts.settings.scheduling)
     parts.log.info(
         "loaded",
         commit=loaded.head.number,
