@@ -20,7 +20,7 @@ from ffd.core.effects import Launch
 from ffd.core.model import Node
 from ffd.daemon.engine import DaemonEngine
 from ffd.errors import Refusal
-from ffd.plugins.runtime.virtual import Behaviour
+from ffd.plugins.behaviour import Behaviour
 from ffd.testing import builders
 from ffd.testing.simloop import simulate
 from ffd.testing.simulation import Process, World, crash_somewhere, settings, state_faults

@@ -13,9 +13,10 @@ import msgspec
 from ffd.core.effects import Launch
 from ffd.core.model import AttemptId, Node, Place
 from ffd.core.reports import ReplicaExited
+from ffd.plugins.behaviour import Behaviour
 from ffd.plugins.ports import Found
 from ffd.plugins.runtime.local import LocalRuntime
-from ffd.plugins.runtime.virtual import Behaviour, VirtualCluster, VirtualRuntime
+from ffd.plugins.runtime.virtual import VirtualCluster, VirtualRuntime
 from ffd.plugins.runtime.warden import LOCK
 from ffd.testing.conformance.runtime import PATIENCE_S, Wish, attempt_of, opened
 

@@ -12,9 +12,10 @@ from runtime_worlds import launch_of
 from ffd.core.model import Node
 from ffd.core.reports import InventoryReported, ReplicaExited
 from ffd.errors import Refusal
+from ffd.plugins.behaviour import Behaviour, told_by_environment
 from ffd.plugins.pretend import parse_pretend
 from ffd.plugins.runtime.machine import short_model, this_machine
-from ffd.plugins.runtime.virtual import Behaviour, VirtualCluster, VirtualRuntime, told_by_environment
+from ffd.plugins.runtime.virtual import VirtualCluster, VirtualRuntime
 from ffd.testing.conformance.runtime import attempt_of
 
 A = attempt_of("a")
