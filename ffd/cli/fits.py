@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ffd.core.model import Node
+from ffd.core.model import Node, Place
 from ffd.core.pages import NodePage
-from ffd.core.schedule.place import View, place_gang
+from ffd.core.schedule.place import find_places
 from ffd.core.space import Space
-from ffd.core.spec import Spec, Task
+from ffd.core.spec import Resources, Spec, Task
 
 PLENTY = sys.maxsize
 
@@ -25,7 +25,7 @@ def verdict(spec: Spec, nodes: Sequence[NodePage] | None) -> str:
     if nodes is None:
         return "not known: no daemon at hand"
     tasks = spec.tasks + spec.finally_tasks
-    empty, now = View(_space(nodes, is_empty=True)), View(_space(nodes, is_empty=False))
+    empty, now = _space(nodes, is_empty=True), _space(nodes, is_empty=False)
     never = [task.name for task in tasks if not _fits(task, empty)]
     if never:
         return f"never here: no set of nodes is large enough for {', '.join(never)}"
@@ -33,11 +33,11 @@ def verdict(spec: Spec, nodes: Sequence[NodePage] | None) -> str:
     return f"yes, but now there is no room for {', '.join(later)}" if later else "yes, now"
 
 
-def _fits(task: Task, view: View) -> bool:
+def _fits(task: Task, space: Space) -> bool:
     """Whether one item of the task can be placed; an elastic gang at its floor."""
     known = msgspec.structs.replace(task.resources, gpu_memory_bytes=0, disk_bytes=0, rdma=False)
     replicas = task.gang.min_replicas or task.gang.replicas
-    return place_gang(view, known, task.gang, replicas, frozenset()) is not None
+    return find_places(space, known, task.gang, replicas) is not None
 
 
 def _space(nodes: Sequence[NodePage], is_empty: bool) -> Space:
@@ -52,9 +52,9 @@ def _space(nodes: Sequence[NodePage], is_empty: bool) -> Space:
         )
     )  # fmt: skip
     for page in () if is_empty else nodes:
-        node = space.nodes[page.name]
-        node.slots -= page.slot_used_count
-        node.cpu_millis -= page.cpu_used_millis
-        node.memory_bytes -= page.memory_used_bytes
-        node.gpus = node.gpus[page.gpu_used_count :]
+        used = Resources(
+            gpu_count=page.gpu_used_count, cpu_millis=page.cpu_used_millis, memory_bytes=page.memory_used_bytes
+        )
+        space.take((Place(page.name, tuple(range(page.gpu_used_count))),), used)
+        space.nodes[page.name].slots = page.slot_count - page.slot_used_count
     return space

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from ffd.core.dag import is_met
 from ffd.core.live import LiveTask, LiveWorkflow
 from ffd.core.model import HOLDS_RESERVATION, TERMINAL, Attempt, AttemptId, Item
+from ffd.core.nodespace import WHOLE_MILLIS
 from ffd.core.schedule.cycle import followed_domains
-from ffd.core.schedule.place import View, place_gang
-from ffd.core.space import NodeSpace, Space
+from ffd.core.schedule.place import find_places
+from ffd.core.space import Space
 from ffd.core.spec import Task
 from ffd.core.state import State
 
@@ -34,23 +35,25 @@ def check(state: State) -> list[str]:
 
 def _space(state: State) -> Iterator[str]:
     """S7: what is free is what there is minus what is reserved. S3: no GPU has two owners."""
-    fresh = Space()
+    fresh = Space(state.policy)
+    fresh.closed = state.space.closed
     fresh.replace(state.nodes)
-    owners: Counter[tuple[str, int]] = Counter()
+    owners: Counter[tuple[str, str, int]] = Counter()  # thousandths of GPUs, and slices
     for attempt, running, live in state.reserved():
         fresh.take(running.places, live.dag.tasks[attempt.task].resources)
-        owners.update((place.node, gpu) for place in running.places for gpu in place.gpus)
-    yield from (f"S3 GPU {gpu} of {node} is given out {n} times" for (node, gpu), n in owners.items() if n > 1)
+        profile = live.dag.tasks[attempt.task].resources.mig_profile
+        for place in running.places:
+            owners.update({(place.node, "GPU", gpu): place.gpu_millis for gpu in place.gpus})
+            owners.update({(place.node, profile, index): WHOLE_MILLIS for index in place.mig})
+    for (node, what, index), millis in owners.items():
+        if millis > WHOLE_MILLIS:
+            yield f"S3 {what} {index} of {node} is given out {millis / WHOLE_MILLIS:g} times"
     if list(fresh.nodes) != list(state.space.nodes):
         yield f"S7 space has nodes {list(state.space.nodes)}, the inventory {list(fresh.nodes)}"
         return
     for name, wanted in fresh.nodes.items():
-        if _free(state.space.nodes[name]) != _free(wanted):
-            yield f"S7 free on {name}: {_free(state.space.nodes[name])}, by its reservations {_free(wanted)}"
-
-
-def _free(space: NodeSpace) -> tuple[int, int, int, int, list[int]]:
-    return space.slots, space.cpu_millis, space.memory_bytes, space.disk_bytes, space.gpus
+        if state.space.nodes[name].free() != wanted.free():
+            yield f"S7 free on {name}: {state.space.nodes[name].free()}, by its reservations {wanted.free()}"
 
 
 def _counts(state: State) -> Iterator[str]:
@@ -170,8 +173,9 @@ def _attempt(task: Task, item: Item, attempt: Attempt, who: str) -> Iterator[str
     least = task.gang.min_replicas or task.gang.replicas
     if not least <= size <= task.gang.replicas:
         yield f"S8 {who} has places for {size} of {task.gang.replicas} replicas"
-    if any(len(place.gpus) != task.resources.gpu_count for place in attempt.places):
-        yield f"S8 {who} asks {task.resources.gpu_count} GPUs for each replica and has {attempt.places}"
+    ask = task.resources
+    if any((len(place.gpus), len(place.mig)) != (ask.gpu_count, ask.mig_count) for place in attempt.places):
+        yield f"S8 {who} asks {ask.gpu_count} GPUs, {ask.mig_count} slices for each replica and has {attempt.places}"
     if len(attempt.exited) >= size or any(rank not in ranks for rank in (*attempt.exited, *attempt.started)):
         yield f"S9 {who} of {size} replicas goes on and {attempt.exited} exited, {attempt.started} started"
     if item.state == "stopping":
@@ -233,7 +237,6 @@ def _queue(state: State) -> Iterator[str]:
 
 def _blocked(state: State) -> Iterator[str]:
     """Only full sizes are tried: an elastic gang that may be smaller waits for its timer."""
-    view = View(state.space)
     for ready in state.ready.classes.values():
         head = min((entry for entry in ready.heap if state.is_eligible(entry)), default=None)
         if head is not None:
@@ -241,5 +244,5 @@ def _blocked(state: State) -> Iterator[str]:
             name = live.dag.names[head[2]]
             task = live.dag.tasks[name]
             domains = followed_domains(state, live, task)
-            if place_gang(view, task.resources, task.gang, task.gang.replicas, domains) is not None:
+            if find_places(state.space, task.resources, task.gang, task.gang.replicas, domains) is not None:
                 yield f"L2 {live.row.handle}/{name}[{head[3]}] fits and no cycle is due"

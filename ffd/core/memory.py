@@ -38,7 +38,7 @@ class Memory:
         self.workflows: dict[int, LiveWorkflow] = {}
         self.dags: dict[str, Dag] = {}
         self.dag_users: dict[str, int] = {}
-        self.space = Space()
+        self.space = Space(self.policy)
         self.nodes: tuple[Node, ...] = ()
         self.ready = ReadyQueue()
         self.keys: dict[str, tuple[str, int]] = {}  # idempotency: scope -> (payload digest, workflow)

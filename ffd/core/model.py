@@ -81,14 +81,20 @@ class Cause(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Where one replica runs: a node and the indices of the whole GPUs it owns there."""
+    """Where one replica runs: a node, the indices of the GPUs it owns there, and how much of each (thousandths; below
+    1000 only for a single shared GPU), or the indices of its MIG slices (of the profile that it asks for)."""
 
     node: str
     gpus: tuple[int, ...] = ()
+    gpu_millis: int = 1000
+    mig: tuple[int, ...] = ()
 
 
 class Node(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One machine of the inventory, as its runtime reports it. `slot_count` bounds replicas on it (pods per node)."""
+    """One machine of the inventory, as its runtime reports it. `slot_count` bounds replicas on it (pods per node).
+
+    `gpu_count` counts whole GPUs; those cut into MIG slices are told by `mig` alone. `numa` says for each GPU index the
+    NUMA node it hangs on; empty = not known. A task lands on a node only if it tolerates each of its `taints`."""
 
     name: str
     gpu_type: str = ""
@@ -100,6 +106,9 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     slot_count: int = 110
     rdma: bool = False
     labels: dict[str, str] = {}  # topology levels live here: zone, block, rack, nvlink
+    mig: dict[str, int] = {}  # profile -> slices
+    numa: tuple[int, ...] = ()
+    taints: tuple[str, ...] = ()
 
 
 # ----------------------------------------------------------------------------------------------------- mutable rows

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import msgspec
 
+LEVELS = {"nvlink": "nvlink", "same-rack": "rack", "block": "block", "zone": "zone"}
+
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The defaults are those of the product; `fifo`, `sjf`, `bestfit` and `fgd` exist to compare with (see bench)."""
 
     placement: str = "default"  # default | fgd | bestfit: how nodes are scored
+    # topology words of documents -> the node label that names the domain; a word that is not here is itself the label
+    levels: dict[str, str] = msgspec.field(default_factory=LEVELS.copy)

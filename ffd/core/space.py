@@ -1,117 +1,182 @@
-"""What is free on each node: an index over nodes and reservations, exact at all times (S7).
+"""What is free on each node: an index over nodes and reservations, exact at all times (S7), and trials on it.
 
-Taken and given back by `State.apply` only; read by `core.schedule`. Never here: where to place something.
+Taken and given back by `State.apply` only; read by `core.schedule`. A *trial* (a plan, a what-if) takes and gives on
+the same books and leaves no trace. Never here: where to place something.
 """
 
 from __future__ import annotations
 
+from types import TracebackType
+from typing import Any, Self
+
 from ffd.core.model import Node, Place
+from ffd.core.nodespace import NodeSpace, could_host, misfit
+from ffd.core.policy import Policy
 from ffd.core.spec import Resources
+from ffd.core.topology import Topology, domain_of
 
+__all__ = ["NodeSpace", "Space", "Trial", "could_host", "misfit"]
 
-class NodeSpace:
-    """One node and what is free on it; less than nothing when it shrank under what is reserved there."""
-
-    __slots__ = ("cpu_millis", "disk_bytes", "gpus", "memory_bytes", "node", "slots")
-
-    def __init__(self, node: Node) -> None:
-        self.node = node
-        self.slots = node.slot_count
-        self.cpu_millis = node.cpu_millis
-        self.memory_bytes = node.memory_bytes
-        self.disk_bytes = node.disk_bytes
-        self.gpus: list[int] = list(range(node.gpu_count))  # free indices, ascending
-
-    def copy(self) -> NodeSpace:
-        """A copy that can be taken from without touching this one (the node itself is shared)."""
-        twin = NodeSpace.__new__(NodeSpace)
-        twin.node, twin.slots, twin.cpu_millis = self.node, self.slots, self.cpu_millis
-        twin.memory_bytes, twin.disk_bytes, twin.gpus = self.memory_bytes, self.disk_bytes, self.gpus
-        return twin
-
-    def room(self, ask: Resources) -> int:
-        """How many replicas of `ask` fit beside what is there now."""
-        count = self.slots
-        if ask.cpu_millis:
-            count = min(count, self.cpu_millis // ask.cpu_millis)
-        if ask.memory_bytes:
-            count = min(count, self.memory_bytes // ask.memory_bytes)
-        if ask.disk_bytes:
-            count = min(count, self.disk_bytes // ask.disk_bytes)
-        if ask.gpu_count:
-            count = min(count, len(self.gpus) // ask.gpu_count)
-        return max(count, 0)
-
-    def take(self, place: Place, ask: Resources) -> None:
-        """Reserve; the indices of `place.gpus` must be free."""
-        self._shift(ask, -1)
-        if place.gpus:
-            taken = place.gpus
-            self.gpus = [index for index in self.gpus if index not in taken]
-
-    def give(self, place: Place, ask: Resources) -> None:
-        self._shift(ask, 1)
-        if place.gpus:  # the node may have come back with fewer
-            there = [index for index in place.gpus if index < self.node.gpu_count]
-            self.gpus = sorted((*self.gpus, *there))
-
-    def _shift(self, ask: Resources, sign: int) -> None:
-        self.slots += sign
-        self.cpu_millis += sign * ask.cpu_millis
-        self.memory_bytes += sign * ask.memory_bytes
-        self.disk_bytes += sign * ask.disk_bytes
-
-
-def could_host(node: Node, ask: Resources) -> bool:
-    """Would `node`, empty, take one replica of `ask`? Static: model, GPU memory, rdma, MIG and sizes."""
-    return misfit(node, ask) == ""
-
-
-def misfit(node: Node, ask: Resources) -> str:
-    """The first static reason why `node` can never host a replica of `ask`; "" when it can."""
-    if ask.mig_profile:
-        return "offers no MIG profiles"
-    if ask.rdma and not node.rdma:
-        return "has no rdma"
-    if ask.gpu_count and ask.gpu_types and node.gpu_type not in ask.gpu_types:
-        return f"has {node.gpu_type or 'no GPUs'}"
-    if ask.gpu_memory_bytes and node.gpu_memory_bytes < ask.gpu_memory_bytes:
-        return "has GPUs with less memory"
-    for wanted, there, what in (
-        (ask.gpu_count, node.gpu_count, "GPUs"),
-        (ask.cpu_millis, node.cpu_millis, "cpu"),
-        (ask.memory_bytes, node.memory_bytes, "memory"),
-        (ask.disk_bytes, node.disk_bytes, "disk"),
-        (1, node.slot_count, "slots"),
-    ):
-        if wanted > there:
-            return f"has too few {what}" if what in ("GPUs", "slots") else f"has too little {what}"
-    return ""
+CHANGES_LEAST_COUNT = 1024  # changes that are remembered for those who follow, at least
 
 
 class Space:
-    """All nodes by name, in name order. `version` grows whenever something may have become free."""
+    """All nodes by name, in the order of the inventory. `version` grows whenever something may have become free.
 
-    __slots__ = ("nodes", "version")
+    `closed` says why a node takes nothing new; it may name nodes that are not there (yet). `memo` belongs to the finder
+    of places: what it keeps from one search to the next."""
 
-    def __init__(self) -> None:
+    __slots__ = (
+        "_changes", "_dropped_count", "_trials", "closed", "memo", "nodes", "order", "policy", "topology", "version",
+    )  # fmt: skip
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        self.policy = policy or Policy()
         self.nodes: dict[str, NodeSpace] = {}
+        self.order: list[NodeSpace] = []  # the same, by index
+        self.closed: dict[str, str] = {}
+        self.topology = Topology((), self.policy.levels)
         self.version = 0
+        self.memo: Any = None
+        self._trials: list[Trial] = []
+        self._changes: list[int] = []  # indices of nodes, oldest change first
+        self._dropped_count = 0
+
+    # ------------------------------------------------------------------------------------------------------ writing
 
     def take(self, places: tuple[Place, ...], ask: Resources) -> None:
         for place in places:
             space = self.nodes.get(place.node)
             if space is not None:
+                self._touch(space)
                 space.take(place, ask)
 
     def give(self, places: tuple[Place, ...], ask: Resources) -> None:
         for place in places:
             space = self.nodes.get(place.node)
             if space is not None:
+                self._touch(space)
                 space.give(place, ask)
         self.version += 1
 
+    def close(self, name: str, why: str) -> None:
+        """The node takes nothing new; what is there stays."""
+        self._keep_closed()
+        self.closed[name] = why
+        self._mark(name, True)
+
+    def open(self, name: str) -> None:
+        self._keep_closed()
+        if self.closed.pop(name, None) is not None:
+            self._mark(name, False)
+            self.version += 1
+
     def replace(self, nodes: tuple[Node, ...]) -> None:
-        """A new inventory, everything free: the caller takes what is reserved again."""
-        self.nodes = {node.name: NodeSpace(node) for node in nodes}
+        """A new inventory, everything free: the caller takes what is reserved again. Not within a trial."""
+        assert not self._trials, "the inventory changed within a trial"
+        self.order = [NodeSpace(node, index) for index, node in enumerate(nodes)]
+        self.nodes = {space.node.name: space for space in self.order}
+        for name in self.closed:
+            if name in self.nodes:
+                self.nodes[name].is_closed = True
+        self.topology = Topology(nodes, self.policy.levels)
+        self.memo = None
+        self._dropped_count += len(self._changes)
+        self._changes = []
         self.version += 1
+
+    def _touch(self, space: NodeSpace) -> None:
+        """This node is about to change."""
+        if self._trials:
+            self._trials[-1].keep(space)
+        changes = self._changes
+        changes.append(space.index)
+        if len(changes) > CHANGES_LEAST_COUNT + 4 * len(self.order):
+            self._dropped_count += len(changes)
+            self._changes = []
+
+    def _touch_again(self, indices: list[int]) -> None:
+        """These are again as they were: also a change for those who follow, but nothing for a trial to keep."""
+        self._changes += indices
+
+    def _mark(self, name: str, is_closed: bool) -> None:
+        space = self.nodes.get(name)
+        if space is not None:
+            self._touch(space)
+            space.is_closed = is_closed
+
+    def _keep_closed(self) -> None:
+        if self._trials:
+            self._trials[-1].keep_closed()
+
+    # ------------------------------------------------------------------------------------------------------ reading
+
+    @property
+    def change_count(self) -> int:
+        """How often a node changed so far: where one who follows the changes stands."""
+        return self._dropped_count + len(self._changes)
+
+    def changed_since(self, count: int) -> list[int] | None:
+        """Indices of the nodes that changed after `change_count` was `count` (some more than once); None = not known
+        any more: any may have."""
+        at = count - self._dropped_count
+        return self._changes[at:] if at >= 0 else None
+
+    def domain(self, name: str, word: str) -> str:
+        """The domain of a node at a topology level; see `topology.domain_of`."""
+        return domain_of(self.nodes[name].node, word, self.policy.levels)
+
+    def fits(self, places: tuple[Place, ...], ask: Resources) -> str:
+        """Why these replicas do not fit now, where they say; "" when they do. Exact: closed nodes, taints, indices,
+        fractions."""
+        by_node: dict[str, list[Place]] = {}
+        for place in places:
+            by_node.setdefault(place.node, []).append(place)
+        for name, there in by_node.items():
+            space = self.nodes.get(name)
+            reason = "is not in the inventory" if space is None else space.lacks(there, ask)
+            if reason:
+                return f"{name} {reason}"
+        return ""
+
+    def trial(self) -> Trial:
+        """`with space.trial() as trial:` what is taken, given, closed and opened inside is undone at its end."""
+        return Trial(self)
+
+
+class Trial:
+    """Changes that are undone, exactly; trials nest. Nodes are remembered as they were when first touched."""
+
+    __slots__ = ("_closed", "_saved", "_space", "_version", "close", "give", "open", "take")
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self.take, self.give, self.close, self.open = space.take, space.give, space.close, space.open
+
+    def __enter__(self) -> Self:
+        self._saved: dict[int, tuple[Any, ...]] = {}
+        self._closed: dict[str, str] | None = None
+        self._version = self._space.version
+        self._space._trials.append(self)
+        return self
+
+    def keep(self, space: NodeSpace) -> None:
+        if space.index not in self._saved:
+            self._saved[space.index] = space.free()
+
+    def keep_closed(self) -> None:
+        if self._closed is None:
+            self._closed = dict(self._space.closed)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        space = self._space
+        innermost = space._trials.pop()
+        assert innermost is self, "trials end in the reverse order of their beginning"
+        for index, free in self._saved.items():
+            space.order[index].restore(free)
+        if self._closed is not None:
+            space.closed = self._closed
+        space._touch_again(list(self._saved))
+        space.version = self._version

@@ -57,7 +57,9 @@ class Need(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Resources(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What one replica asks for. Zero or empty means "no demand"."""
+    """What one replica asks for. Zero or empty means "no demand". `gpu_millis` is how much of each GPU, in thousandths:
+    below 1000 only with `gpu_count` 1 (a shared GPU). `shm_bytes` count against the node's memory, like `memory_bytes`.
+    """
 
     gpu_count: int = 0
     gpu_types: tuple[str, ...] = ()  # by preference; empty = any model
@@ -69,6 +71,19 @@ class Resources(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     shm_bytes: int = 0
     disk_bytes: int = 0
     rdma: bool = False
+    gpu_millis: int = 1000
+    node_labels: tuple[tuple[str, str], ...] = ()  # labels that the node must have, sorted by key
+    tolerate: tuple[str, ...] = ()  # taints that do not keep it away, sorted
+
+    @property
+    def held_memory_bytes(self) -> int:
+        """What a replica takes of a node's memory."""
+        return self.memory_bytes + self.shm_bytes
+
+    @property
+    def held_gpu_millis(self) -> int:
+        """Thousandths of GPUs that a replica takes; MIG slices are not counted here."""
+        return self.gpu_count * self.gpu_millis
 
 
 class Gang(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -76,7 +91,8 @@ class Gang(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     replicas: int = 1
     min_replicas: int = 0  # elastic floor; 0 = not elastic
-    topology: str = "any"  # any | same-node | nvlink | same-rack | another level's name
+    # any | same-node | compact (every node but one is filled by the gang) | nvlink | same-rack | another level's name
+    topology: str = "any"
     topology_required: bool = True
     topology_with: tuple[str, ...] = ()  # tasks whose domain to share
     launcher: Literal["none", "torchrun", "mpi"] = "none"

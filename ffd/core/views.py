@@ -138,7 +138,7 @@ def node_pages(state: State) -> list[NodePage]:
             name=node.name,
             gpu_type=node.gpu_type,
             gpu_count=node.gpu_count,
-            gpu_used_count=node.gpu_count - len(space.gpus),
+            gpu_used_count=node.gpu_count - space.whole_count,
             cpu_millis=node.cpu_millis,
             cpu_used_millis=node.cpu_millis - space.cpu_millis,
             memory_bytes=node.memory_bytes,

@@ -16,7 +16,7 @@ from ffd.core.limits import Limits
 from ffd.core.model import Node, Place
 from ffd.core.schedule import cycle, explain
 from ffd.core.schedule.cycle import plan
-from ffd.core.schedule.place import View, place_gang
+from ffd.core.schedule.place import find_places
 from ffd.core.space import Space, misfit
 from ffd.core.spec import Gang, Resources, Task
 from ffd.core.state import State
@@ -31,9 +31,8 @@ def place(
     """Names of the nodes, by rank."""
     space = Space()
     space.replace(tuple(there))
-    view = View(space)
-    view.take(taken, Resources(gpu_count=1))
-    found = place_gang(view, asked.resources, asked.gang, asked.gang.replicas, frozenset(domains))
+    space.take(tuple(taken), Resources(gpu_count=1))
+    found = find_places(space, asked.resources, asked.gang, asked.gang.replicas, frozenset(domains))
     return None if found is None else [one.node for one in found]
 
 
@@ -61,7 +60,7 @@ def test_each_replica_gets_gpus_of_its_own() -> None:
     space = Space()
     space.replace(nodes(1, gpu_count=4))
     asked = gang(2, gpus(2))
-    assert place_gang(View(space), asked.resources, asked.gang, 2, frozenset()) == (
+    assert find_places(space, asked.resources, asked.gang, 2) == (
         Place("n1", (0, 1)),
         Place("n1", (2, 3)),
     )
@@ -85,7 +84,7 @@ def test_a_required_domain_holds_the_whole_gang_and_the_tightest_one_is_taken() 
 
 
 def test_a_preferred_domain_gives_way() -> None:
-    assert place(RACKS, gang(4, gpus(1), topology="same-rack", topology_required=False)) == ["a", "b", "c", "d"]
+    assert place(RACKS, gang(4, gpus(1), topology="same-rack", topology_required=False)) == ["a", "c", "d", "e"]
 
 
 def test_same_node_and_a_level_of_its_own_name() -> None:
@@ -118,7 +117,7 @@ def test_another_task_is_followed_into_its_domain() -> None:
         (Resources(memory_bytes=5), "has too little memory"),
         (Resources(disk_bytes=5), "has too little disk"),
         (Resources(rdma=True), "has no rdma"),
-        (Resources(mig_profile="1g.10gb"), "offers no MIG profiles"),
+        (Resources(mig_profile="1g.10gb", mig_count=1), "offers no MIG profiles"),
         (Resources(gpu_count=8, cpu_millis=4_000), ""),
     ],
 )
@@ -156,8 +155,8 @@ def test_a_class_that_does_not_fit_stops_only_its_own_kind() -> None:
 
 def test_a_blocked_class_is_not_looked_at_until_something_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
-    real = cycle.place_gang
-    monkeypatch.setattr(cycle, "place_gang", lambda *given: looks.append(1) or real(*given))
+    real = cycle.find_places
+    monkeypatch.setattr(cycle, "find_places", lambda *given: looks.append(1) or real(*given))
     cluster = Cluster(nodes(1, slot_count=1), {"a": Behaviour(run_ms=5_000)}, is_checked=False)
     cluster.send(submit(spec(task("a"))))
     cluster.send(submit(spec(task("g", replicas=5, foreach=tuple(range(100))))))

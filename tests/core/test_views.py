@@ -205,7 +205,7 @@ def test_an_event_for_programs_and_for_people(busy: Cluster) -> None:
     admitted = busy.of(ev.ItemAdmitted)[0]
     page = views.event_page(3, 1, 5, admitted, "demo.1")
     assert (page.workflow, page.task, page.item, page.attempt) == (1, "runs", 0, 1)
-    assert page.data == {"places": (["n1", (0,)],)} and page.text == "runs[0]#1 admitted to n1"
+    assert page.data == {"places": (["n1", (0,), 1000, ()],)} and page.text == "runs[0]#1 admitted to n1"
 
 
 @pytest.mark.parametrize(

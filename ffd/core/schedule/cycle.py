@@ -1,7 +1,7 @@
 """The scheduling cycle, on request: read state, propose, verify. `verify(plan(state), state)` always holds.
 
 1. Take the head of each class that is not blocked (nothing became free since this head did not fit).
-2. Most urgent head first (priority, submit order): find room for its gang in the view of free space.
+2. Most urgent head first (priority, submit order): find room for its gang, on trial.
 3. Fits: propose it, go on with the class's next. Does not fit: the class is blocked, everything behind it alike.
 4. Stop when no head is left or the work budget is used up (then the caller asks for another cycle).
 """
@@ -16,7 +16,8 @@ import msgspec
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import AttemptId, Place
 from ffd.core.ready import Entry
-from ffd.core.schedule.place import View, domain_of, place_gang
+from ffd.core.schedule.place import find_places
+from ffd.core.space import Trial
 from ffd.core.spec import Task
 from ffd.core.state import State
 
@@ -45,14 +46,18 @@ class Plan(msgspec.Struct, frozen=True):
 def plan(state: State, now_ms: int) -> Plan:
     """What should start now. Takes the entries it proposes (and stale ones) out of the queue; a caller that does not
     apply a proposal gives its entry back. Changes nothing else."""
-    view, proposals, blocked = View(state.space), list[Proposal](), list[tuple[Hashable, Entry]]()
-    chosen: Chosen = {}
+    with state.space.trial() as trial:
+        return _plan(state, trial, now_ms)
+
+
+def _plan(state: State, trial: Trial, now_ms: int) -> Plan:
+    proposals, blocked, chosen = list[Proposal](), list[tuple[Hashable, Entry]](), Chosen()
     work_left = state.limits.cycle_work_count
     heads = _heads(state)
     while heads and work_left > 0:
         entry, order, key = heads[0]
         work_left -= 1
-        proposal = _propose(state, view, entry, key, now_ms, chosen)
+        proposal = _propose(state, trial, entry, key, now_ms, chosen)
         ready = state.ready.classes[key]
         if proposal is None:
             blocked.append((key, entry))
@@ -80,15 +85,15 @@ def _heads(state: State) -> list[tuple[Entry, int, Hashable]]:
     return heads
 
 
-def _propose(state: State, view: View, entry: Entry, key: Hashable, now_ms: int, chosen: Chosen) -> Proposal | None:
+def _propose(state: State, trial: Trial, entry: Entry, key: Hashable, now_ms: int, chosen: Chosen) -> Proposal | None:
     live = state.workflows[entry[1]]
     name = live.dag.names[entry[2]]
     task, item = live.dag.tasks[name], live.tasks[name].items[entry[3]]
     domains = followed_domains(state, live, task, chosen)
     for replicas in sizes(task, item.since_at_ms or live.tasks[name].row.opened_at_ms, now_ms):
-        places = place_gang(view, task.resources, task.gang, replicas, domains)
+        places = find_places(state.space, task.resources, task.gang, replicas, domains)
         if places is not None:
-            view.take(places, task.resources)
+            trial.take(places, task.resources)
             return Proposal(entry, key, AttemptId(entry[1], name, entry[3], item.number + 1), places)
     return None
 
@@ -110,9 +115,7 @@ def followed_domains(state: State, live: LiveWorkflow, task: Task, chosen: Chose
                 places += item.live.places
         places += (chosen or {}).get((live.row.id, live.dag.order[name]), ())
     return frozenset(
-        domain_of(state.space.nodes[place.node].node, task.gang.topology)
-        for place in places
-        if place.node in state.space.nodes
+        state.space.domain(place.node, task.gang.topology) for place in places if place.node in state.space.nodes
     )
 
 
@@ -123,12 +126,6 @@ def verify(state: State, proposal: Proposal) -> bool:
     attempt = proposal.attempt
     live = state.workflows[attempt.workflow]
     ask = live.dag.tasks[attempt.task].resources
-    counts: dict[str, int] = {}
-    for place in proposal.places:
-        space = state.space.nodes.get(place.node)
-        counts[place.node] = counts.get(place.node, 0) + 1
-        if space is None or space.room(ask) < counts[place.node]:
-            return False
-        if any(index not in space.gpus for index in place.gpus):
-            return False
+    if state.space.fits(proposal.places, ask):
+        return False
     return live.tasks[attempt.task].items[attempt.item].number + 1 == attempt.attempt

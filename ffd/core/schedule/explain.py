@@ -1,5 +1,5 @@
 """Why a ready item is not running: the checks of admission and placement in their order, with numbers, computed on
-demand by the functions that decide (`place_gang`, `misfit`, `sizes`). Nothing is stored for it.
+demand by the functions that decide (`find_places`, `misfit`, `sizes`). Nothing is stored for it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from ffd.core.model import Item
 from ffd.core.pages import Check
 from ffd.core.ready import Entry
 from ffd.core.schedule.cycle import followed_domains, sizes
-from ffd.core.schedule.place import View, place_gang
-from ffd.core.space import misfit
+from ffd.core.schedule.place import find_places
+from ffd.core.space import NodeSpace, Space, could_host, misfit
 from ffd.core.spec import Resources, Task
 from ffd.core.state import State
 
@@ -77,10 +77,10 @@ def never_fits(state: State, task: Task) -> str:
         reasons = Counter(misfit(node, ask) for node in state.nodes)
         words = "; ".join(f"{count} of {len(state.nodes)} nodes: {why}" for why, count in sorted(reasons.items()))
         return words or "there are no nodes"
-    empty = State(state.limits)
-    empty.space.replace(tuple(hosts))
-    if place_gang(View(empty.space), ask, task.gang, least, frozenset()) is None:
-        at_once = sum(empty.space.nodes[node.name].room(ask) for node in hosts)
+    empty = Space(state.policy)
+    empty.replace(tuple(hosts))
+    if find_places(empty, ask, task.gang, least) is None:
+        at_once = sum(space.room(ask) for space in empty.order)
         where = f" in one {task.gang.topology} domain" if task.gang.topology != "any" else ""
         return f"{least} replicas are asked{where}, all nodes together hold {at_once}"
     return ""
@@ -88,27 +88,30 @@ def never_fits(state: State, task: Task) -> str:
 
 def _fits(state: State, live: LiveWorkflow, task: Task, item: Item, opened_at_ms: int, now_ms: int) -> Check:
     domains = followed_domains(state, live, task)
-    view = View(state.space)
     for replicas in sizes(task, item.since_at_ms or opened_at_ms, now_ms):
-        if place_gang(view, task.resources, task.gang, replicas, domains) is not None:
+        if find_places(state.space, task.resources, task.gang, replicas, domains) is not None:
             return Check(name="space", verdict="pass", detail="fits now: the next cycle places it")
-    return Check(name="space", verdict="wait", detail=nearest_fit(state, view, task))
+    return Check(name="space", verdict="wait", detail=nearest_fit(state, task))
 
 
-def nearest_fit(state: State, view: View, task: Task) -> str:
+def nearest_fit(state: State, task: Task) -> str:
     """How far the gang is from fitting: replicas that fit now, and what is free."""
     ask = task.resources
-    hosts = view.hosts(ask)
-    room = sum(view.node(name).room(ask) for name in hosts)
+    hosts = _hosts(state, ask)
+    room = sum(space.room(ask) for space in hosts)
     nearest = f"asks {gang_text(task)}: {room} of {task.gang.replicas} replicas fit now"
-    return f"{nearest}; free on the {len(hosts)} nodes that qualify: {_free(view, hosts, ask)}"
+    return f"{nearest}; free on the {len(hosts)} nodes that qualify: {_free(hosts, ask)}"
 
 
-def _free(view: View, hosts: tuple[str, ...], ask: Resources) -> str:
-    spaces = [view.node(name) for name in hosts]
+def _hosts(state: State, ask: Resources) -> list[NodeSpace]:
+    """Nodes that could host a replica when empty."""
+    return [space for space in state.space.order if could_host(space.node, ask)]
+
+
+def _free(spaces: list[NodeSpace], ask: Resources) -> str:
     parts = [f"{sum(space.slots for space in spaces)} slots"]
     if ask.gpu_count:
-        parts.append(f"{sum(len(space.gpus) for space in spaces)} GPUs")
+        parts.append(f"{sum(space.whole_count for space in spaces)} GPUs")
     if ask.cpu_millis:
         parts.append(f"{sum(space.cpu_millis for space in spaces) / 1000:g} cpus")
     if ask.memory_bytes:
@@ -128,7 +131,7 @@ def position(state: State, live: LiveWorkflow, name: str, number: int) -> int:
 
 def holders(state: State, task: Task, limit: int = 5) -> list[str]:
     """Who holds what this gang would use: attempts on the nodes that qualify, oldest admission first."""
-    hosts = frozenset(View(state.space).hosts(task.resources))
+    hosts = frozenset(space.node.name for space in _hosts(state, task.resources))
     found = [
         (attempt.admitted_at_ms, attempt_id, live.row.handle)
         for attempt_id, attempt, live in state.reserved()

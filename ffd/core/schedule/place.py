@@ -1,116 +1,231 @@
-"""Place one gang: all replicas or none. Pure functions over a view of free space.
+"""Where a gang goes: all its replicas or none. Reads the books of `core.space`; changes nothing but what it remembers.
 
-Order of preference: GPU models as the task lists them; then the topology domain that is fullest yet fits; in it, the
-nodes with the fewest free GPUs, then the fewest free slots (pack, so that whole nodes stay free for large gangs).
+Order of preference: GPU models as the task lists them (a typed gang is of one model); then the topology that is asked
+for, in the tightest domain that holds the gang; then few nodes, few domains, and the best score. Ranks follow nodes:
+neighbours in rank are neighbours in space. Called by the cycle, by explanations and by what-ifs.
+
+A gang that does not fit is told so by one comparison: the room of its request is a sum that is kept up to date.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import numpy as np
 
-import msgspec
-
-from ffd.core.model import Node, Place
-from ffd.core.space import NodeSpace, Space, could_host
+from ffd.core.model import Place
+from ffd.core.schedule.rooms import Ints, Models, Rooms, finder_of
+from ffd.core.space import Space
 from ffd.core.spec import Gang, Resources
+from ffd.core.topology import SAME_NODE, Level
 
-# Topology words of the document -> the node label that names the domain.
-LEVEL_LABEL: dict[str, str] = {"nvlink": "nvlink", "same-rack": "rack"}
+ANY, COMPACT = "any", "compact"
+TIGHTEST_TRIED = 4  # domains of a level in which a free gang is tried before the next level
 
-
-class View:
-    """Free space as a plan changes it: nodes are copied when first taken from. Keeps what it learnt in one cycle."""
-
-    __slots__ = ("_copies", "_hosts", "_space", "last")
-
-    def __init__(self, space: Space) -> None:
-        self._space = space
-        self._copies: dict[str, NodeSpace] = {}
-        self._hosts: dict[Resources, tuple[str, ...]] = {}
-        self.last: dict[Resources, str] = {}  # where the last single replica of a request went: likely to fit again
-
-    def node(self, name: str) -> NodeSpace:
-        return self._copies.get(name) or self._space.nodes[name]
-
-    def hosts(self, ask: Resources) -> tuple[str, ...]:
-        """Nodes that could host a replica when empty, in name order."""
-        found = self._hosts.get(ask)
-        if found is None:
-            found = tuple(name for name, space in self._space.nodes.items() if could_host(space.node, ask))
-            self._hosts[ask] = found
-        return found
-
-    def take(self, places: Iterable[Place], ask: Resources) -> None:
-        for place in places:
-            if place.node not in self._copies:
-                self._copies[place.node] = self._space.nodes[place.node].copy()
-            self._copies[place.node].take(place, ask)
+Counts = list[tuple[int, int]]  # (node, replicas on it)
 
 
-def place_gang(
-    view: View, ask: Resources, gang: Gang, replicas: int, domains: frozenset[str]
+def find_places(
+    space: Space,
+    ask: Resources,
+    gang: Gang,
+    replicas: int,
+    domains: frozenset[str] = frozenset(),
+    models: Models = None,
 ) -> tuple[Place, ...] | None:
-    """Places by rank, or None when the gang does not fit now. `domains`: when not empty, only domains of the gang's
-    topology level that hold one of these values (`with`)."""
-    if replicas == 1 and gang.topology == "any" and not ask.gpu_types:
-        return _place_one(view, ask)
-    for model in ask.gpu_types or ("",):
-        one_model = msgspec.structs.replace(ask, gpu_types=(model,)) if model else ask
-        for names in _groups(view, one_model, gang, domains):
-            places = _fill(view, names, ask, replicas)
-            if places is not None:
-                return places
+    """Places by rank for `replicas` of the gang, or None when they do not fit now. `domains`: when not empty, only
+    domains of the gang's topology level with these names (`with`). `models`: GPU models that may be used (quota)."""
+    finder = finder_of(space)
+    if not ask.gpu_types:
+        return _place(finder.rooms(ask, models), gang, replicas, domains)
+    for model in ask.gpu_types:
+        if models is None or model in models:
+            found = _place(finder.rooms(ask, (model,)), gang, replicas, domains)
+            if found is not None:
+                return found
     return None
 
 
-def _place_one(view: View, ask: Resources) -> tuple[Place, ...] | None:
-    last = view.last.get(ask, "")
-    if last and view.node(last).room(ask):
-        best: str | None = last
+def _place(rooms: Rooms, gang: Gang, replicas: int, domains: frozenset[str]) -> tuple[Place, ...] | None:
+    if rooms.total < replicas:
+        return None
+    if replicas == 1 and (not domains or gang.topology in (ANY, COMPACT)):
+        return tuple(rooms.places(int(rooms.score.argmax()), 1))
+    counts = _counts(rooms, gang, replicas, domains)
+    if counts is None and not gang.topology_required:
+        counts = _spread(rooms, None, replicas)
+    if counts is None:
+        return None
+    return tuple(place for index, count in _in_rank_order(rooms, counts) for place in rooms.places(index, count))
+
+
+def _counts(rooms: Rooms, gang: Gang, replicas: int, domains: frozenset[str]) -> Counts | None:
+    """As the topology asks, were it required."""
+    word = gang.topology
+    if word == ANY:
+        return _spread(rooms, None, replicas)
+    if word == COMPACT:
+        return _compact(rooms, replicas)
+    if word == SAME_NODE:
+        return _one_node(rooms, None, replicas, domains)
+    level = rooms.space.topology.level(word)
+    there = rooms.domain_rooms(level)
+    enough = there >= replicas
+    if domains:
+        enough &= np.array([name in domains for name in level.names], bool)
+    if not enough.any():
+        return None
+    tightest = int(np.where(enough, there, np.iinfo(np.int64).max).argmin())
+    return _spread(rooms, level.members(tightest), replicas)
+
+
+def _in_rank_order(rooms: Rooms, counts: Counts) -> Counts:
+    """Nodes of a domain side by side, the widest level first; then as the inventory has them."""
+    if len(counts) == 1:
+        return counts
+    levels = rooms.space.topology.useful()[::-1]
+    return sorted(counts, key=lambda pair: (*(int(level.ids[pair[0]]) for level in levels), pair[0]))
+
+
+# ------------------------------------------------------------------------------------------------------- whole nodes
+
+
+def _one_node(rooms: Rooms, members: Ints | None, replicas: int, names: frozenset[str] = frozenset()) -> Counts | None:
+    """All on one node: the best of those that have the room, the first of them."""
+    room, score = rooms.room, rooms.score
+    if members is not None:
+        room, score = room[members], score[members]
+    enough = room >= replicas
+    if names:
+        enough &= np.array([one.node.name in names for one in rooms.space.order], bool)
+    if not enough.any():
+        return None
+    best = int(np.where(enough, score, -np.inf).argmax())
+    return [(best if members is None else int(members[best]), replicas)]
+
+
+def _compact(rooms: Rooms, replicas: int) -> Counts | None:
+    """Empty nodes filled wholly, the largest first, then the tightest node that holds the rest. Finds an answer
+    whenever there is one: the rest is least after the largest nodes."""
+    room = rooms.room
+    empty = np.flatnonzero((room > 0) & (room == rooms.capacity()))
+    empty = empty[np.argsort(-room[empty], kind="stable")]
+    sizes = room[empty].tolist()
+    partly = room.copy()
+    partly[empty] = 0
+    most_partly = int(partly.max(initial=0))
+    left, filled = replicas, 0
+    while left > max(most_partly, sizes[filled] if filled < len(sizes) else 0):
+        if filled == len(sizes):
+            return None
+        left -= sizes[filled]
+        filled += 1
+    counts = [(int(index), size) for index, size in zip(empty[:filled].tolist(), sizes, strict=False)]
+    if left:
+        free = room.copy()
+        free[empty[:filled]] = 0
+        counts.append((int(np.where(free >= left, free, np.iinfo(np.int64).max).argmin()), left))
+    return counts
+
+
+# ------------------------------------------------------------------------------------------------------- many nodes
+
+
+def _spread(rooms: Rooms, members: Ints | None, replicas: int) -> Counts | None:
+    """As few nodes as can be, then as few domains. `members`: only these nodes (None = all)."""
+    counts = _one_node(rooms, members, replicas)
+    if counts is not None:
+        return counts
+    room = rooms.room if members is None else rooms.room[members]
+    fewest = _fewest_nodes(room, replicas)
+    if fewest is None:
+        return None
+    for level in rooms.space.topology.useful():
+        for domain in _tightest_domains(rooms, level, members, replicas):
+            inside = level.members(domain) if members is None else members[level.ids[members] == domain]
+            if _fewest_nodes(rooms.room[inside], replicas) == fewest:
+                return _pack(rooms, inside, replicas)
+    return _pack(rooms, np.arange(len(room)) if members is None else members, replicas)
+
+
+def _tightest_domains(rooms: Rooms, level: Level, members: Ints | None, replicas: int) -> list[int]:
+    """Domains that hold the gang, the tightest first; a few."""
+    if members is None:
+        there = rooms.domain_rooms(level)
     else:
-        best = min(
-            (name for name in view.hosts(ask) if view.node(name).room(ask)),
-            key=lambda name: (len(view.node(name).gpus), view.node(name).slots),
-            default=None,
-        )
-    if best is None:
+        there = np.bincount(level.ids[members], weights=rooms.room[members], minlength=level.count).astype(np.int64)
+    enough = np.flatnonzero(there >= replicas)
+    if enough.size > TIGHTEST_TRIED:
+        bound = np.partition(there[enough], TIGHTEST_TRIED - 1)[TIGHTEST_TRIED - 1]
+        enough = enough[there[enough] <= bound]
+    chosen: list[int] = enough[np.argsort(there[enough], kind="stable")][:TIGHTEST_TRIED].tolist()
+    return chosen
+
+
+def _fewest_nodes(room: Ints, replicas: int) -> int | None:
+    """How many nodes the gang needs at least; None when all together are too few."""
+    found = _threshold(room, replicas)
+    if found is None:
         return None
-    view.last[ask] = best
-    return (Place(best, tuple(view.node(best).gpus[: ask.gpu_count])),)
+    above, at_bound, rest = found[1:]
+    return above + at_bound + (rest > 0)
 
 
-def domain_of(node: Node, topology: str) -> str:
-    """The value of the topology level that `node` lies in; nodes without the label are each a domain of their own."""
-    if topology == "same-node":
-        return node.name
-    return node.labels.get(LEVEL_LABEL.get(topology, topology)) or f"node:{node.name}"
-
-
-def _groups(view: View, ask: Resources, gang: Gang, domains: frozenset[str]) -> list[Sequence[str]]:
-    """Sets of nodes that may hold the whole gang, best first."""
-    hosts = view.hosts(ask)
-    if gang.topology == "any":
-        return [hosts]
-    by_domain: dict[str, list[str]] = {}
-    for name in hosts:
-        by_domain.setdefault(domain_of(view.node(name).node, gang.topology), []).append(name)
-    allowed = [key for key in by_domain if not domains or key in domains]
-    room = {key: sum(view.node(name).room(ask) for name in by_domain[key]) for key in allowed}
-    groups: list[Sequence[str]] = [by_domain[key] for key in sorted(allowed, key=lambda key: (room[key], key))]
-    return groups if gang.topology_required else [*groups, hosts]
-
-
-def _fill(view: View, names: Sequence[str], ask: Resources, replicas: int) -> tuple[Place, ...] | None:
-    """Pack `replicas` onto `names`; ranks follow nodes, so neighbours in rank are neighbours in space."""
-    rooms = [(name, room) for name in names if (room := view.node(name).room(ask))]
-    if sum(room for _, room in rooms) < replicas:
-        return None
-    rooms.sort(key=lambda pair: (len(view.node(pair[0]).gpus), view.node(pair[0]).slots))
-    places: list[Place] = []
-    for name, room in rooms:
-        gpus = view.node(name).gpus
-        for k in range(min(room, replicas - len(places))):
-            places.append(Place(name, tuple(gpus[k * ask.gpu_count : (k + 1) * ask.gpu_count])))
-        if len(places) == replicas:
-            return tuple(places)
+def _threshold(room: Ints, replicas: int) -> tuple[int, int, int, int] | None:
+    """(bound, nodes with more room than that, nodes with just that room that are filled, replicas left for one more
+    node): what filling the roomiest nodes first comes to."""
+    having = np.bincount(np.minimum(room, replicas))
+    left, above = replicas, 0
+    for bound in range(len(having) - 1, 0, -1):
+        count = int(having[bound])
+        if count * bound >= left:
+            return bound, above, left // bound, left % bound
+        left -= count * bound
+        above += count
     return None
+
+
+def _pack(rooms: Rooms, members: Ints, replicas: int) -> Counts | None:
+    """The roomiest nodes filled, the rest of the gang on the tightest other node that holds it."""
+    room = rooms.room[members]
+    found = _threshold(room, replicas)
+    if found is None:
+        return None
+    bound, _, at_bound, rest = found
+    room = np.minimum(room, replicas)
+    full = members[room > bound]
+    equal = members[room == bound]
+    chosen = np.concatenate([full, _choose(rooms, equal, at_bound)])
+    counts = [(index, int(rooms.room[index])) for index in chosen.tolist()]
+    if rest:
+        free = rooms.room.copy()
+        free[chosen] = 0
+        counts += _rest(rooms, members, free, rest)
+    return counts
+
+
+def _rest(rooms: Rooms, members: Ints, free: Ints, rest: int) -> Counts:
+    """The tightest of the members for the last replicas, the best of those alike."""
+    there = free[members]
+    tight = members[there == there[there >= rest].min()]
+    return [(int(tight[rooms.score[tight].argmax()]), rest)]
+
+
+def _choose(rooms: Rooms, equal: Ints, count: int) -> Ints:
+    """`count` of these nodes, which have equal room: from few domains, those with most of them first; then by score,
+    then as the inventory has them."""
+    if count >= equal.size:
+        return equal
+    for level in rooms.space.topology.useful()[::-1]:
+        ids = level.ids[equal]
+        having = np.bincount(ids, minlength=level.count)
+        order = np.argsort(-having, kind="stable")
+        sums = np.cumsum(having[order])
+        last = int(np.searchsorted(sums, count))  # the domain that is not taken wholly
+        before = order[:last]
+        taken = equal[np.isin(ids, before)]
+        inside = equal[ids == order[last]]
+        if last or inside.size < equal.size:
+            return np.concatenate([taken, _choose(rooms, inside, count - taken.size)])
+    score = rooms.score[equal]
+    bound = np.partition(score, equal.size - count)[equal.size - count]
+    better = equal[score > bound]
+    return np.concatenate([better, equal[score == bound][: count - better.size]])
