@@ -16,6 +16,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from ffd.core.document.scalars import Wrong, duration_ms, size_bytes
+from ffd.core.health import FAILURES_COUNT
 from ffd.core.limits import Limits as CoreLimits
 from ffd.core.policy import Policy
 from ffd.errors import Refusal
@@ -119,6 +120,7 @@ class Settings(Group, frozen=True, kw_only=True):
 
 COMMAND_LINE_ONLY = frozenset({"daemon.accept_loss"})
 MAY_BE_ZERO = frozenset({"retention.success_ms", "retention.failure_ms", "local.slot_count", "limits.stop_grace_ms"})
+AT_MOST = {"scheduling.quarantine_failures_count": FAILURES_COUNT, "scheduling.quarantine_nodes_percent": 100}
 CHOICES = {
     "telemetry.log_level": ("debug", "info", "warning", "error"),
     "scheduling.placement": ("default", "fgd", "bestfit"),
@@ -177,6 +179,8 @@ def _value(name: str, kind: Any, value: Any) -> Any:
     converted = msgspec.convert(value, kind)
     if kind is int and converted < (0 if name in MAY_BE_ZERO else 1):
         raise Wrong(f"expected {'0 or more' if name in MAY_BE_ZERO else '1 or more'}, got {converted}")
+    if kind is int and converted > AT_MOST.get(name, converted):
+        raise Wrong(f"expected {AT_MOST[name]} or less, got {converted}")
     if name in CHOICES and converted not in CHOICES[name]:
         raise Wrong(f"expected one of {', '.join(CHOICES[name])}, got {_shown(converted)}")
     return converted

@@ -71,6 +71,31 @@ class SetPriority(Command, frozen=True, kw_only=True):
     priority: int
 
 
+class OfNodes(Command, frozen=True, kw_only=True):
+    """Common head of commands about nodes: those named, and those that have all of `labels`. Answer: NodesMarked."""
+
+    nodes: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+
+
+class Cordon(OfNodes, frozen=True, kw_only=True):
+    """These nodes take no new work; what runs there goes on. Idempotent; the last `why` counts."""
+
+    why: str = ""
+
+
+class Uncordon(OfNodes, frozen=True, kw_only=True):
+    """These nodes take work again, whatever they were closed for (cordon, drain, quarantine). Idempotent."""
+
+
+class Drain(OfNodes, frozen=True, kw_only=True):
+    """Cordon these nodes and stop what runs there, whole gangs; it is run again elsewhere, and nobody's tries are used
+    up. `grace_ms`: how long each may take to stop; None = its own checkpoint grace."""
+
+    why: str = ""
+    grace_ms: int | None = None
+
+
 class Accepted(msgspec.Struct, frozen=True):
     """Answer to Submit; `duplicate` when the idempotency key had been used for the same payload. `warnings`: what will
     never run here as the cluster is now, one line each."""
@@ -83,7 +108,7 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct, frozen=True):
-    """Answer to every other command: the workflow's state after it."""
+    """Answer to every other command on a workflow: its state after it."""
 
     workflow: int
     handle: str
@@ -91,5 +116,14 @@ class Done(msgspec.Struct, frozen=True):
     duplicate: bool = False
 
 
-Answer = Accepted | Done
-AnyCommand = Submit | Cancel | Suspend | Resume | Retry | SetPriority
+class NodesMarked(msgspec.Struct, frozen=True):
+    """Answer to a command about nodes: which ones, by name, and how many attempts are being stopped there now. A
+    repeated key changes nothing, and tells of the nodes that are meant now."""
+
+    nodes: tuple[str, ...]
+    stopping_count: int = 0
+    duplicate: bool = False
+
+
+Answer = Accepted | Done | NodesMarked
+AnyCommand = Submit | Cancel | Suspend | Resume | Retry | SetPriority | Cordon | Uncordon | Drain

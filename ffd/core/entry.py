@@ -5,17 +5,17 @@ Never here: what a command does.
 
 from __future__ import annotations
 
-from ffd.core.commands import AnyCommand
+from ffd.core.commands import Command
 from ffd.core.state import State
 from ffd.errors import Refusal
 
 
-def key_scope(command: AnyCommand) -> str:
+def key_scope(command: Command) -> str:
     """Keys are scoped to project and verb; "" when the command has none."""
     return f"{command.project}/{type(command).__name__}/{command.key}" if command.key else ""
 
 
-def refuse_reuse(state: State, command: AnyCommand, scope: str) -> Refusal | None:
+def refuse_reuse(state: State, command: Command, scope: str) -> Refusal | None:
     """The conflict when a known key comes with another payload."""
     if state.keys[scope][0] == command.payload_digest:
         return None

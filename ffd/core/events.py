@@ -210,7 +210,7 @@ class ItemBackedOff(Event, frozen=True, gc=False):
 
 
 class ItemReady(Event, frozen=True, gc=False):
-    """The backoff is over."""
+    """The backoff is over; or the attempt was preempted, and the item is back in the queue at once."""
 
     attempt: AttemptId
 
@@ -230,6 +230,54 @@ class NodesChanged(Event, frozen=True, gc=False):
     """The inventory is now exactly this, sorted by name."""
 
     nodes: tuple[Node, ...]
+
+
+# ------------------------------------------------------------------------------------------------- health of nodes
+
+
+class NodeCordoned(Event, frozen=True, gc=False):
+    """A person closed the node: it takes no new work. `draining`: what runs there is stopped too."""
+
+    node: str
+    by: str
+    why: str
+    draining: bool
+
+
+class NodeUncordoned(Event, frozen=True, gc=False):
+    """A person opened the node, whatever it was closed for: nothing is known against it any more."""
+
+    node: str
+    by: str
+
+
+class NodeFailed(Event, frozen=True, gc=False):
+    """An attempt ended by an infrastructure failure of this node. `evidence` names it."""
+
+    node: str
+    kind: str  # a CauseKind
+    evidence: AttemptId
+
+
+class NodeQuarantined(Event, frozen=True, gc=False):
+    """It failed too often, or again while on probation: it takes no new work until `until_at_ms`."""
+
+    node: str
+    until_at_ms: int
+    why: str
+
+
+class NodeOnProbation(Event, frozen=True, gc=False):
+    """Its quarantine is over: it takes work, and the next failure or success decides."""
+
+    node: str
+
+
+class NodeProven(Event, frozen=True, gc=False):
+    """An attempt succeeded on a node on probation: its failures are forgotten."""
+
+    node: str
+    evidence: AttemptId
 
 
 AnyEvent = (
@@ -260,4 +308,10 @@ AnyEvent = (
     | ItemReady
     | ItemEnded
     | NodesChanged
+    | NodeCordoned
+    | NodeUncordoned
+    | NodeFailed
+    | NodeQuarantined
+    | NodeOnProbation
+    | NodeProven
 )

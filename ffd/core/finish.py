@@ -15,6 +15,7 @@ from ffd.core.live import LiveTask, LiveWorkflow
 from ffd.core.model import (
     DOOMED_CAUSES,
     INFRASTRUCTURE_CAUSES,
+    REQUEUED_CAUSES,
     TERMINAL,
     AttemptId,
     Cause,
@@ -83,7 +84,9 @@ def attempt_ended(work: Work, event: ev.AttemptEnded) -> None:
     live, _, item = found
     spec = live.dag.tasks[attempt.task]
     if live.is_doomed(attempt.task):
-        work.emit(ev.ItemEnded(attempt, "failed", cause))
+        work.emit(ev.ItemEnded(attempt, *_doomed_end(live.row, cause)))
+    elif cause.kind in REQUEUED_CAUSES:
+        work.emit(ev.ItemReady(attempt))
     elif _will_retry(spec.retry, item, cause, work.state.limits.infrastructure_retries_count):
         infra = cause.kind in INFRASTRUCTURE_CAUSES
         failures = (item.infra_failures if infra else item.user_failures) + 1
@@ -91,6 +94,13 @@ def attempt_ended(work: Work, event: ev.AttemptEnded) -> None:
         work.emit(ev.ItemBackedOff(attempt, work.now_ms + delay_ms, infra))
     else:
         work.emit(ev.ItemEnded(attempt, "failed", cause))
+
+
+def _doomed_end(row: Workflow, cause: Cause) -> tuple[Outcome, Cause]:
+    """What was only to be moved (preempted) when its workflow was doomed did not fail."""
+    if cause.kind in REQUEUED_CAUSES and row.cause is not None:
+        return "cancelled", _doom_cause(row.cause)
+    return "failed", cause
 
 
 def _will_retry(retry: Retry, item: Item, cause: Cause, infra_bound: int) -> bool:
@@ -180,9 +190,7 @@ def _judge(work: Work, live: LiveWorkflow, name: str, needs: tuple[Need, ...]) -
 def doom(work: Work, event: ev.WorkflowDoomed) -> None:
     """Nothing of the main DAG starts any more, and what runs is stopped; with `skip_finally` finally tasks likewise."""
     live = work.state.workflows[event.workflow]
-    kind: CauseKind = event.cause.kind if event.cause.kind in DOOMED_CAUSES else "fail-fast"
-    first = f"{event.cause.task} failed: " if event.cause.task else ""
-    cause = Cause(kind, first + event.cause.message, task=event.cause.task)
+    cause = _doom_cause(event.cause)
     for name in filter(live.is_doomed, live.dag.names):
         task = live.tasks[name]
         if task.row.state == "waiting":
@@ -193,6 +201,13 @@ def doom(work: Work, event: ev.WorkflowDoomed) -> None:
                     work, AttemptId(event.workflow, name, number, item.number), item, cause, live.dag.tasks[name]
                 )
     _end_if_settled(work, live)
+
+
+def _doom_cause(cause: Cause) -> Cause:
+    """Why one item of a doomed workflow is stopped."""
+    kind: CauseKind = cause.kind if cause.kind in DOOMED_CAUSES else "fail-fast"
+    first = f"{cause.task} failed: " if cause.task else ""
+    return Cause(kind, first + cause.message, task=cause.task)
 
 
 def _stop_item(work: Work, attempt: AttemptId, item: Item, cause: Cause, spec: Task) -> None:

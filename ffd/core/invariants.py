@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ffd.core.dag import is_met
+from ffd.core.health import closed_text
 from ffd.core.live import LiveTask, LiveWorkflow
 from ffd.core.model import HOLDS_RESERVATION, TERMINAL, Attempt, AttemptId, Item
 from ffd.core.nodespace import WHOLE_MILLIS
@@ -22,7 +23,7 @@ from ffd.core.state import State
 
 def check(state: State) -> list[str]:
     """Every invariant that is broken, in words; empty = all hold. To be called between steps, not within one."""
-    faults = [*_space(state), *_counts(state), *_queue(state)]
+    faults = [*_space(state), *_marks(state), *_counts(state), *_queue(state)]
     for live in state.workflows.values():
         faults.extend(_workflow(live))
         faults.extend(_tasks(live))
@@ -54,6 +55,18 @@ def _space(state: State) -> Iterator[str]:
     for name, wanted in fresh.nodes.items():
         if state.space.nodes[name].free() != wanted.free():
             yield f"S7 free on {name}: {state.space.nodes[name].free()}, by its reservations {wanted.free()}"
+
+
+def _marks(state: State) -> Iterator[str]:
+    """S7: the books know which nodes are closed, and why. L6: no quarantine is without an end."""
+    closed = {name: closed_text(mark) for name, mark in state.health.marks.items() if mark.is_closed}
+    if closed != state.space.closed:
+        yield f"S7 closed nodes are {state.space.closed}, by their marks {closed}"
+    for name, mark in state.health.marks.items():
+        if (mark.quarantine == "closed") != bool(mark.until_at_ms):
+            yield f"L6 {name} is {mark.quarantine or 'not'} quarantined until {mark.until_at_ms}"
+        if mark.draining and not mark.cordoned:
+            yield f"S7 {name} is drained and not cordoned"
 
 
 def _counts(state: State) -> Iterator[str]:

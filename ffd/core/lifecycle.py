@@ -65,6 +65,7 @@ ITEM: Mapping[tuple[str, str], ItemState] = {
     ("ended", "ItemEnded.failed"): "failed",
     ("ended", "ItemEnded.cancelled"): "cancelled",
     ("ended", "ItemBackedOff"): "backoff",
+    ("ended", "ItemReady"): "ready",  # it was preempted: back to the queue at once
     ("backoff", "ItemReady"): "ready",
     ("backoff", "ItemEnded.failed"): "failed",
     ("backoff", "ItemEnded.cancelled"): "cancelled",

@@ -12,6 +12,7 @@ from typing import Self, cast
 import msgspec
 
 from ffd.core.dag import Dag, is_met
+from ffd.core.health import Health, NodeMark, closed_text
 from ffd.core.limits import Limits
 from ffd.core.live import LiveTask, LiveWorkflow, Placed
 from ffd.core.model import TERMINAL, Attempt, AttemptId, Item, Listing, Node, Rows, Task, Workflow
@@ -26,6 +27,7 @@ _decode_task = msgspec.msgpack.Decoder(Task).decode
 _decode_item = msgspec.msgpack.Decoder(Item).decode
 _decode_spec = msgspec.msgpack.Decoder(Spec).decode
 _decode_nodes = msgspec.msgpack.Decoder(tuple[Node, ...]).decode
+_decode_mark = msgspec.msgpack.Decoder(NodeMark).decode
 _decode_key = msgspec.msgpack.Decoder(tuple[int, str, str, int]).decode
 
 
@@ -40,6 +42,7 @@ class Memory:
         self.dag_users: dict[str, int] = {}
         self.space = Space(self.policy)
         self.nodes: tuple[Node, ...] = ()
+        self.health = Health()
         self.ready = ReadyQueue()
         self.keys: dict[str, tuple[str, int]] = {}  # idempotency: scope -> (payload digest, workflow)
         self.key_ring: dict[int, str] = {}  # slot -> scope: the oldest is overwritten
@@ -139,6 +142,14 @@ class Memory:
         for attempt_id, attempt, live in self.reserved():
             self.space.take(attempt.places, live.dag.tasks[attempt_id.task].resources)
 
+    def _close_or_open(self, node: str) -> None:
+        """The books on free space know which nodes take no work."""
+        why = closed_text(self.health.mark(node))
+        if why:
+            self.space.close(node, why)
+        else:
+            self.space.open(node)
+
     # ---------------------------------------------------------------------------- the ready queue, max_parallel
 
     def ready_key(self, live: LiveWorkflow, task: str) -> Hashable:
@@ -223,6 +234,9 @@ class Memory:
             self.numbers[rest] = msgspec.msgpack.decode(blob, type=int)
         elif kind == "nodes":
             self.nodes = _decode_nodes(blob)
+        elif kind == "node":
+            self.health.set(rest, _decode_mark(blob))
+            self._close_or_open(rest)
 
     def adopt(self, rows: Rows) -> None:
         """Bring stored workflows into memory (recovery, and a user's retry of an ended one)."""

@@ -33,6 +33,10 @@ INFRASTRUCTURE_CAUSES: frozenset[str] = frozenset(
     {"node-lost", "preempted", "evicted", "gpu-error", "image-pull", "launch"}
 )
 CAUSE_KINDS: frozenset[str] = frozenset(get_args(CauseKind))
+# An attempt that ended for one of these goes back to the queue at once, with its priority, and nobody's try is used up.
+REQUEUED_CAUSES: frozenset[str] = frozenset({"preempted"})
+# Infrastructure failures that speak against the node they happened on.
+NODE_CAUSES: frozenset[str] = frozenset({"node-lost", "evicted", "gpu-error", "launch"})
 # What a runtime may say of a replica; anything else it says counts as "error".
 RUNTIME_CAUSES: frozenset[str] = frozenset({"error", "oom", "timeout"}) | INFRASTRUCTURE_CAUSES
 # An attempt that was stopped for one of these counts as cancelled.
@@ -124,6 +128,7 @@ class Attempt(msgspec.Struct, omit_defaults=True, gc=False):
     started: tuple[int, ...] = ()  # ranks seen running, ascending; only kept for gangs of two and more
     exited: dict[int, int] = {}  # rank -> exit code (128+n for signal n), of ranks that ended; gangs only
     outputs: dict[str, Any] = {}  # committed so far by this attempt
+    saved_at_ms: int = 0  # its last checkpoint; 0 = none: what it did since is lost when it is stopped
     stop_cause: Cause | None = None  # why it is stopping; decides what happens after it ended
     outcome: Outcome | None = None  # set when it ended; consumed by `finish` within the same step
     cause: Cause | None = None
@@ -192,11 +197,12 @@ class Workflow(msgspec.Struct, omit_defaults=True, gc=False):
 
 # ------------------------------------------------------------------------------------------------------------ timers
 
-TimerKind = Literal["run", "queue", "wait", "start", "idle", "backoff", "workflow"]
+TimerKind = Literal["run", "queue", "wait", "start", "idle", "backoff", "workflow", "quarantine"]
 
 
 class Timer(msgspec.Struct, frozen=True, array_like=True, gc=False, order=True):
-    """Names a timer. Setting an existing one moves it; a firing that no longer matters is dropped by the core."""
+    """Names a timer. Setting an existing one moves it; a firing that no longer matters is dropped by the core. One of a
+    node has the node's name as its task, of workflow 0."""
 
     kind: TimerKind
     attempt: AttemptId

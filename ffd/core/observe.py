@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from ffd.core import effects, reports
 from ffd.core import events as ev
+from ffd.core.health import blamed_node, proven_nodes
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import DOOMED_CAUSES, RUNTIME_CAUSES, Attempt, AttemptId, Cause, CauseKind, Item, Outcome, Timer
 from ffd.core.outputs import OutputFault, typed_outputs
@@ -99,6 +100,19 @@ def _replica_gone(
             return
     outcome, cause = _outcome(attempt, cause)
     work.emit(ev.AttemptEnded(attempt_id, outcome, cause, outputs if outcome == "succeeded" else {}))
+    _tell_of_nodes(work, attempt_id, attempt, outcome, cause)
+
+
+def _tell_of_nodes(work: Work, attempt_id: AttemptId, attempt: Attempt, outcome: Outcome, cause: Cause | None) -> None:
+    """What the end of an attempt says of the nodes it ran on."""
+    health = work.state.health
+    if outcome == "succeeded" and health.marks:
+        for node in proven_nodes(health, attempt):
+            work.emit(ev.NodeProven(node, attempt_id))
+    elif cause is not None:
+        node = blamed_node(health, attempt, cause)
+        if node:
+            work.emit(ev.NodeFailed(node, cause.kind, attempt_id))
 
 
 def _stop_rest(
@@ -270,6 +284,13 @@ def _backoff_timer(work: Work, report: reports.TimerFired) -> None:
         work.emit(ev.ItemReady(report.timer.attempt))
 
 
+def _quarantine_timer(work: Work, report: reports.TimerFired) -> None:
+    node = report.timer.attempt.task
+    mark = work.state.health.mark(node)
+    if mark.quarantine == "closed" and _is_due(work, report.timer, mark.until_at_ms):
+        work.emit(ev.NodeOnProbation(node))
+
+
 TIMERS = {
     "run": _run_timer,
     "queue": _queue_timer,
@@ -278,6 +299,7 @@ TIMERS = {
     "idle": _idle_timer,
     "backoff": _backoff_timer,
     "workflow": _workflow_timer,
+    "quarantine": _quarantine_timer,
 }
 
 

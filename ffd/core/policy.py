@@ -17,3 +17,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     placement: str = "default"  # default | fgd | bestfit: how nodes are scored
     # topology words of documents -> the node label that names the domain; a word that is not here is itself the label
     levels: dict[str, str] = msgspec.field(default_factory=LEVELS.copy)
+    quarantine_failures_count: int = 3  # infrastructure failures of one node that close it; at most 100
+    quarantine_window_ms: int = 3_600_000  # within which they count
+    quarantine_ms: int = 600_000  # for how long; twice as long each time it fails again on probation
+    quarantine_max_ms: int = 86_400_000  # but never longer
+    quarantine_nodes_percent: int = 50  # of all nodes: when more fail, the cause is hardly in the nodes

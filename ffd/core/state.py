@@ -13,7 +13,9 @@ import msgspec
 from msgspec.structs import replace
 
 from ffd.core import events as ev
+from ffd.core import health
 from ffd.core.dag import Dag
+from ffd.core.health import NodeMark
 from ffd.core.lifecycle import ITEM, TASK, WORKFLOW, advance
 from ffd.core.live import LiveTask, LiveWorkflow
 from ffd.core.memory import Memory
@@ -221,7 +223,7 @@ class State(Memory):
         live.outputs = {**live.outputs, **e.outputs}
 
     def _checkpoint_saved(self, e: ev.CheckpointSaved, at_ms: int) -> None:
-        self._live_attempt(e.attempt)
+        self._live_attempt(e.attempt).saved_at_ms = at_ms
         self.workflows[e.attempt.workflow].tasks[e.attempt.task].items[e.attempt.item].checkpoint = e.value
 
     def _attempt_ended(self, e: ev.AttemptEnded, at_ms: int) -> None:
@@ -264,6 +266,31 @@ class State(Memory):
         self._set_nodes(e.nodes)
         self._dirty_meta["nodes"] = _encode(e.nodes)
 
+    # ------------------------------------------------------------------------------------------------------- health
+
+    def _mark_node(self, node: str, mark: NodeMark) -> None:
+        for name in self.health.set(node, mark):
+            self._dirty_meta[f"node/{name}"] = _encode(self.health.mark(name))
+        self._close_or_open(node)
+
+    def _node_cordoned(self, e: ev.NodeCordoned, at_ms: int) -> None:
+        self._mark_node(e.node, health.cordoned(self.health.mark(e.node), e.by, e.why, e.draining, at_ms))
+
+    def _node_uncordoned(self, e: ev.NodeUncordoned, at_ms: int) -> None:
+        self._mark_node(e.node, health.UNMARKED)
+
+    def _node_failed(self, e: ev.NodeFailed, at_ms: int) -> None:
+        self._mark_node(e.node, health.failed(self.health.mark(e.node), e.kind, at_ms))
+
+    def _node_quarantined(self, e: ev.NodeQuarantined, at_ms: int) -> None:
+        self._mark_node(e.node, health.quarantined(self.health.mark(e.node), e.until_at_ms))
+
+    def _node_on_probation(self, e: ev.NodeOnProbation, at_ms: int) -> None:
+        self._mark_node(e.node, health.on_probation(self.health.mark(e.node)))
+
+    def _node_proven(self, e: ev.NodeProven, at_ms: int) -> None:
+        self._mark_node(e.node, health.proven(self.health.mark(e.node)))
+
 
 _APPLY: dict[type, Callable[[State, Any, int], None]] = {
     ev.SpecAdded: State._spec_added,
@@ -293,4 +320,10 @@ _APPLY: dict[type, Callable[[State, Any, int], None]] = {
     ev.ItemReady: State._item_ready,
     ev.ItemEnded: State._item_ended,
     ev.NodesChanged: State._nodes_changed,
+    ev.NodeCordoned: State._node_cordoned,
+    ev.NodeUncordoned: State._node_uncordoned,
+    ev.NodeFailed: State._node_failed,
+    ev.NodeQuarantined: State._node_quarantined,
+    ev.NodeOnProbation: State._node_on_probation,
+    ev.NodeProven: State._node_proven,
 }

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ffd.core import commands, control, effects, finish, launch, observe, reports
+from ffd.core import commands, control, effects, finish, launch, nodes, observe, reports
 from ffd.core import events as ev
 from ffd.core.decision import Decision
 from ffd.core.schedule.cycle import Proposal, plan, verify
@@ -30,6 +30,9 @@ HANDLE: dict[type, Stage] = {
     commands.Resume: control.resume,
     commands.Retry: control.retry,
     commands.SetPriority: control.set_priority,
+    commands.Cordon: nodes.cordon,
+    commands.Uncordon: nodes.uncordon,
+    commands.Drain: nodes.drain,
     reports.ReplicaStarted: observe.replica_started,
     reports.ReplicaExited: observe.replica_exited,
     reports.LaunchFailed: observe.launch_failed,
@@ -51,6 +54,7 @@ REACT: dict[type, Stage] = {
     ev.ItemAdmitted: launch.begin,
     ev.AttemptEnded: finish.attempt_ended,
     ev.ItemEnded: finish.item_ended,
+    ev.NodeFailed: nodes.node_failed,
 }
 
 EFFECT: dict[type, Stage] = {
@@ -64,6 +68,8 @@ EFFECT: dict[type, Stage] = {
     ev.AttemptEnded: launch.settle,
     ev.ItemBackedOff: launch.wait_backoff,
     ev.ItemReady: launch.watch_queue_again,
+    ev.NodeQuarantined: nodes.watch_quarantine,
+    ev.NodeUncordoned: nodes.forget_quarantine,
 }
 
 

@@ -94,4 +94,12 @@ WORDS: dict[type, Callable[[Any], str]] = {
     ev.ItemReady: lambda e: f"{_who(e)} ready again",
     ev.ItemEnded: lambda e: _with_cause(f"{_who(e)} {e.state}", e.cause),
     ev.NodesChanged: lambda e: f"{len(e.nodes)} nodes",
+    ev.NodeCordoned: lambda e: (
+        f"{e.node} {'drained' if e.draining else 'cordoned'}{_by(e.by)}{f': {e.why}' if e.why else ''}"
+    ),
+    ev.NodeUncordoned: lambda e: f"{e.node} opened{_by(e.by)}",
+    ev.NodeFailed: lambda e: f"{e.node} failed: {e.kind}",
+    ev.NodeQuarantined: lambda e: f"{e.node} quarantined: {e.why}",
+    ev.NodeOnProbation: lambda e: f"{e.node} on probation",
+    ev.NodeProven: lambda e: f"{e.node} proven",
 }

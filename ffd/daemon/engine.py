@@ -18,7 +18,7 @@ import msgspec
 import ffd
 from ffd.api.engine import BarrierState, TaskInputs, WatchPage
 from ffd.core import views
-from ffd.core.commands import Accepted, Answer, AnyCommand, Done, Retry
+from ffd.core.commands import Accepted, Answer, AnyCommand, Done, NodesMarked, Retry
 from ffd.core.model import AttemptId
 from ffd.core.pages import Check, DaemonPage, Explain, ItemPage, NodePage, QueuePage, TaskPage, WorkflowPage
 from ffd.core.reports import CheckpointReported, OutputsReported
@@ -71,7 +71,7 @@ class DaemonEngine:
             return await self._retry(command)
         reign = self.lead()
         answer = await reign.inbox.ask(command)
-        if not answer.handle:  # a repeated key of a workflow that has ended
+        if not isinstance(answer, NodesMarked) and not answer.handle:  # a repeated key of a workflow that has ended
             return await self._with_handle(reign, answer)
         return answer
 
@@ -85,9 +85,10 @@ class DaemonEngine:
                 rows = await self._parts.store.read_workflow(command.workflow)
                 command = msgspec.structs.replace(command, rows=rows)
             answer = await reign.inbox.ask(command)
+        assert isinstance(answer, Done)
         return answer if answer.handle else await self._with_handle(reign, answer)
 
-    async def _with_handle(self, reign: Reign, answer: Answer) -> Answer:
+    async def _with_handle(self, reign: Reign, answer: Accepted | Done) -> Answer:
         if isinstance(answer, Accepted):
             return msgspec.structs.replace(answer, handle=await reign.names.handle(answer.workflow))
         page = await self.workflow(answer.workflow)

@@ -26,6 +26,7 @@ from ffd.core.decision import Decision
 from ffd.core.invariants import check
 from ffd.core.limits import Limits
 from ffd.core.model import AttemptId, Node, Timer
+from ffd.core.policy import Policy
 from ffd.core.reports import AnyReport
 from ffd.core.state import State
 from ffd.core.step import step
@@ -80,11 +81,13 @@ class Cluster:
         script: Script | None = None,
         *,
         limits: Limits | None = None,
+        policy: Policy | None = None,
         now_ms: int = 0,
         is_checked: bool = True,
     ) -> None:
         self.limits = limits or Limits()
-        self.state = State(self.limits)
+        self.policy = policy or Policy()
+        self.state = State(self.limits, self.policy)
         self.ledger = Ledger(self.limits)
         self.now_ms = now_ms
         self.is_checked = is_checked
@@ -138,7 +141,7 @@ class Cluster:
         faults = self.ledger.compare(self.state)
         if faults:
             raise Broken("\n".join([*faults, *self.lines()]))
-        self.state = State.load(self.ledger.loadable(), self.limits)
+        self.state = State.load(self.ledger.loadable(), self.limits, self.policy)
         self._timers.clear()
         living = sorted(name for name, replica in self._replicas.items() if replica.is_living)
         self.send(reports.Recovered(tuple(living)))

@@ -16,7 +16,7 @@ from ffd.core import events as ev
 from ffd.core.decision import Decision
 from ffd.core.effects import Launch
 from ffd.core.limits import Limits
-from ffd.core.model import INFRASTRUCTURE_CAUSES, TERMINAL, AttemptId, Rows
+from ffd.core.model import INFRASTRUCTURE_CAUSES, REQUEUED_CAUSES, TERMINAL, AttemptId, Rows
 from ffd.core.spec import Spec, Task
 from ffd.core.state import State
 
@@ -38,7 +38,7 @@ class Ledger:
         self._verdict: dict[int, str] = {}  # of workflows that are doomed
         self._round: dict[int, int] = {}
         self._last: dict[Item, int] = {}  # the last attempt that was admitted
-        self._tries: dict[tuple[Item, int], list[int]] = {}  # in a round: attempts, user and infrastructure failures
+        self._tries: dict[tuple[Item, int], list[int]] = {}  # in a round: attempts; failed, lost, requeued ones
         self._settled: dict[tuple[int, str], str] = {}  # tasks that ended, and how
         self._judged: dict[tuple[int, str, int], str] = {}  # task and round -> how it left `waiting`
         self._launched: dict[AttemptId, Launch] = {}
@@ -115,6 +115,8 @@ class Ledger:
             for name in ("nodes", "next_workflow", "numbers", "keys", "key_count", "item_count", "reserved_count"):
                 if getattr(other, name) != getattr(state, name):
                     faults.append(f"S22 {what} give {name} {getattr(other, name)}, memory has {getattr(state, name)}")
+            if other.health.marks != state.health.marks or other.space.closed != state.space.closed:
+                faults.append(f"S22 {what} give marks {other.health.marks}, memory has {state.health.marks}")
         return faults
 
     # ------------------------------------------------------------------------------------------------------- histories
@@ -211,6 +213,9 @@ class Ledger:
 
     def _admitted(self, e: ev.ItemAdmitted) -> Iterator[str]:
         a = e.attempt
+        closed = [place.node for place in e.places if self.fold.health.mark(place.node).is_closed]
+        if closed:
+            yield f"S17 {a.label()} was admitted to {closed}, closed to new work"
         item: Item = (a.workflow, a.task, a.item)
         if a.attempt <= self._last.get(item, 0):
             yield f"S4 {a.label()} was admitted, the last one was #{self._last[item]}"
@@ -218,11 +223,11 @@ class Ledger:
         verdict = self._verdict.get(a.workflow, "")
         if verdict and (not self._is_finally(a.workflow, a.task) or verdict == "cancelled --now"):
             yield f"S16 {a.label()} was admitted, the workflow is to be {verdict}"
-        tries = self._tries.setdefault((item, self._round[a.workflow]), [0, 0, 0])
+        tries = self._tries.setdefault((item, self._round[a.workflow]), [0, 0, 0, 0])
         tries[0] += 1
         retries = self._tasks(a.workflow)[a.task].retry.max_count
-        if tries[0] > 1 + min(tries[1], retries) + tries[2]:
-            yield f"S26 {a.label()} is try {tries[0]} of its round, failed {tries[1]} times, machines {tries[2]}"
+        if tries[0] > 1 + min(tries[1], retries) + tries[2] + tries[3]:
+            yield f"S26 {a.label()} is try {tries[0]} of its round, failed {tries[1]} times, machines {tries[2:]}"
         if tries[2] > self.limits.infrastructure_retries_count:
             yield f"S26 {a.label()} was lost to infrastructure {tries[2]} times"
 
@@ -232,8 +237,8 @@ class Ledger:
             yield f"S4 {a.label()} ended and is not the last one"
         if e.outcome == "failed":
             tries = self._tries[(a.workflow, a.task, a.item), self._round[a.workflow]]
-            is_infra = e.cause is not None and e.cause.kind in INFRASTRUCTURE_CAUSES
-            tries[2 if is_infra else 1] += 1
+            kind = e.cause.kind if e.cause is not None else ""
+            tries[3 if kind in REQUEUED_CAUSES else 2 if kind in INFRASTRUCTURE_CAUSES else 1] += 1
 
     def _orders(self, decision: Decision) -> Iterator[str]:
         """S4: an attempt is launched once; said again it says the same, but for a checkpoint that it saved since."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import anyio
 
-from ffd.core.commands import AnyCommand, Cancel, Resume, Retry, SetPriority, Suspend
+from ffd.core.commands import Accepted, AnyCommand, Cancel, Resume, Retry, SetPriority, Suspend
 from ffd.core.document import compile_document
 from ffd.core.effects import Launch
 from ffd.core.model import Node
@@ -157,14 +157,15 @@ async def _client(world: World, random: Random, number: int) -> None:
     assert compiled.spec is not None, compiled.faults
     submit = builders.submit(compiled.spec, by="sim", key=f"k{number}", payload_digest=f"p{number}")
     accepted = await world.call(lambda engine: engine.ask(submit))
+    assert isinstance(accepted, Accepted)
     workflow = accepted.workflow
     for _ in range(random.randrange(4)):
         await asyncio.sleep(random.uniform(0.1, 15.0))
         await _meddle(world, random, workflow)
     await _ask(world, Resume(by="sim", workflow=workflow))
     again = await world.call(lambda engine: engine.ask(submit))
-    if again.workflow != workflow:
-        world.faults.append(f"S2 the same key gave workflow {again.workflow} after {workflow}")
+    if not isinstance(again, Accepted) or again.workflow != workflow:
+        world.faults.append(f"S2 the same key gave {again} after {accepted}")
 
 
 async def _meddle(world: World, random: Random, workflow: int) -> None:

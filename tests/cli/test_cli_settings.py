@@ -15,7 +15,7 @@ from ffd.errors import Refusal
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "config" / "ffd.toml"
-UNITS = ("_ms", "_bytes", "_count", "_chars")
+UNITS = ("_ms", "_bytes", "_percent", "_count", "_chars")
 
 
 def fields() -> list[tuple[str, str, object]]:
@@ -80,6 +80,10 @@ def test_texts_with_units() -> None:
         ('[limits]\ninbox_count = "many"', "limits.inbox_count: Expected `int`, got `str`"),
         ("[limits]\ninbox_count = true", "limits.inbox_count: Expected `int`, got `bool`"),
         ("[limits]\ninbox_count = 0", "limits.inbox_count: expected 1 or more, got 0"),
+        (
+            "[scheduling]\nquarantine_nodes_percent = 101",
+            "scheduling.quarantine_nodes_percent: expected 100 or less, got 101",
+        ),
         ("[local]\nslot_count = -1", "local.slot_count: expected 0 or more, got -1"),
         ('[daemon]\nlease_ttl_ms = "soon"', "daemon.lease_ttl_ms: expected a duration"),
         ('[limits]\nlog_bytes = "big"', "limits.log_bytes: expected a size"),

@@ -25,11 +25,24 @@ from hypothesis.stateful import (
 
 from ffd.core import effects as ef
 from ffd.core import reports as rp
-from ffd.core.commands import Accepted, Cancel, Done, Resume, Retry, SetPriority, Suspend
+from ffd.core.commands import (
+    Accepted,
+    Cancel,
+    Cordon,
+    Done,
+    Drain,
+    NodesMarked,
+    Resume,
+    Retry,
+    SetPriority,
+    Suspend,
+    Uncordon,
+)
 from ffd.core.decision import Decision
 from ffd.core.invariants import check
 from ffd.core.limits import Limits
 from ffd.core.model import AttemptId, Timer
+from ffd.core.policy import Policy
 from ffd.core.spec import Spec
 from ffd.core.state import State
 from ffd.core.step import step
@@ -41,6 +54,7 @@ LIMITS = Limits(
     live_workflows_count=4, infrastructure_retries_count=2, fanout_items_count=6, idempotency_keys_count=5,
     cycle_work_count=4, output_bytes=200,
 )  # fmt: skip
+POLICY = Policy(quarantine_failures_count=2, quarantine_window_ms=10_000, quarantine_ms=2_000, quarantine_max_ms=5_000)
 Replica = tuple[AttemptId, int]
 
 
@@ -52,6 +66,7 @@ EXITS: dict[str, Any] = {
     "code 3": lambda a, rank: rp.ReplicaExited(a, rank, exit_code=3),
     "killed": lambda a, rank: rp.ReplicaExited(a, rank, signal=9),
     "node-lost": lambda a, rank: rp.ReplicaExited(a, rank, kind="node-lost"),
+    "gpu-error": lambda a, rank: rp.ReplicaExited(a, rank, kind="gpu-error"),
 }
 
 
@@ -61,7 +76,7 @@ class World:
 
     def __init__(self) -> None:
         self.is_broken = False
-        self.state = State(LIMITS)
+        self.state = State(LIMITS, POLICY)
         self.ledger = Ledger(LIMITS)
         self.now_ms = 1_000
         self.pending: list[Any] = []  # inputs of the next step
@@ -100,14 +115,16 @@ class World:
 
     def hear(self, given: Any, answer: Any) -> None:
         """S2: one key, one effect, one answer."""
-        assert answer is None or isinstance(answer, Accepted | Done | FfdError), answer
+        assert answer is None or isinstance(answer, Accepted | Done | NodesMarked | FfdError), answer
         key = getattr(given, "key", "")
         if not key or isinstance(answer, FfdError):
             return
         verb = (type(given).__name__, key)
         if verb in self.keys and answer.duplicate:
             first, told = self.keys[verb]
-            assert (answer.workflow, given.payload_digest) == (told.workflow, first.payload_digest), "S2 another answer"
+            assert given.payload_digest == first.payload_digest, "S2 one key for two commands"
+            if not isinstance(answer, NodesMarked):  # which nodes have a label may be another matter by now
+                assert answer.workflow == told.workflow, "S2 another answer"
         assert answer.duplicate or verb not in self.keys or len(self.state.keys) >= LIMITS.idempotency_keys_count, (
             f"S2 {verb} had its effect twice"
         )
@@ -187,7 +204,7 @@ class World:
         """What was not durable is forgotten; what is stored is what memory was (S22)."""
         self.hold(self.ledger.compare(self.state))
         self.pending = []
-        self.state = State.load(self.ledger.loadable(), LIMITS)
+        self.state = State.load(self.ledger.loadable(), LIMITS, POLICY)
         self.drop_timers(list(self.timers))
         self.hold(check(self.state))
         # some launches of the dead leader were never carried out: their replicas are wanted by nobody
@@ -199,6 +216,8 @@ class World:
     def drain(self) -> None:
         """Faults cease: all that was done is told, all that waits is let go. Everything ends, and memory is free."""
         self.give(rp.InventoryReported(INVENTORY))
+        cordoned = tuple(name for name, mark in self.state.health.marks.items() if mark.cordoned)
+        self.give(Uncordon(nodes=cordoned))  # quarantines end by themselves
         for _ in range(600):
             if not self.state.workflows:
                 break
@@ -259,6 +278,20 @@ class Core(RuleBasedStateMachine):
         rows = self.world.ledger.rows_of(workflow)
         self.world.give(Retry(workflow=workflow, rows=rows, key=key, payload_digest=str(workflow)))
 
+    @rule(
+        how=st.sampled_from((Cordon, Uncordon, Uncordon, Drain)),
+        nodes=st.lists(st.sampled_from(("n0", "n1", "n2", "n3", "n9")), max_size=2, unique=True),
+        rack=st.sampled_from(("", "", "red", "green")),
+        grace_ms=st.sampled_from((None, 0, 100)),
+        key=st.sampled_from(("", "", "k5")),
+        is_last=st.booleans(),
+    )
+    def looks_after_nodes(self, how: Any, nodes: Any, rack: str, grace_ms: Any, key: str, is_last: bool) -> None:
+        more = {"grace_ms": grace_ms} if how is Drain else {}
+        labels, digest = ({"rack": rack} if rack else {}), f"{nodes} {rack} {grace_ms}"
+        command = how(nodes=tuple(nodes), labels=labels, by="ann", key=key, payload_digest=digest, **more)
+        self.world.give(command, is_last=is_last)
+
     @rule(workflow=workflows)
     def retries_at_random(self, workflow: int) -> None:
         self.world.give(Retry(workflow=workflow))
@@ -297,7 +330,7 @@ class Core(RuleBasedStateMachine):
     @rule(
         data=st.data(),
         how=st.sampled_from(
-            ("good", "good", "good", "no output", "bad output", "code 1", "code 3", "killed", "node-lost")
+            ("good", "good", "good", "no output", "bad output", "code 1", "code 3", "killed", "node-lost", "gpu-error")
         ),
         is_told=st.booleans(),
         is_last=st.booleans(),

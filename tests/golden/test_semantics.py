@@ -23,11 +23,12 @@ import pytest
 from ffd.api.source import parse_source
 from ffd.core import events as ev
 from ffd.core import reports
-from ffd.core.commands import Cancel, Resume, Retry, SetPriority, Suspend
+from ffd.core.commands import Cancel, Cordon, Drain, Resume, Retry, SetPriority, Suspend, Uncordon
 from ffd.core.document import compile_document
 from ffd.core.document.scalars import duration_ms
 from ffd.core.limits import Limits
 from ffd.core.model import AttemptId
+from ffd.core.policy import Policy
 from ffd.core.spec import Spec
 from ffd.core.story import cause_text, event_text
 from ffd.errors import FfdError
@@ -75,6 +76,7 @@ class Transcript:
             _nodes(self.nodes),
             {name: _behaviour(fields) for name, fields in outside.get("replicas", {}).items()},
             limits=Limits(**outside.get("limits", {})),
+            policy=Policy(**{name: _setting(name, value) for name, value in outside.get("policy", {}).items()}),
         )
 
     def run(self) -> list[str]:
@@ -159,10 +161,29 @@ ACTIONS: dict[str, Callable[[Transcript, str], Any]] = {
     "priority": lambda t, rest: t.ask(SetPriority(workflow=int(rest.split()[0]), priority=int(rest.split()[1]))),
     "restart": lambda t, rest: t.cluster.restart(),
     "lose": lambda t, rest: t.cluster.lose(rest),
+    "cordon": lambda t, rest: t.ask(Cordon(**_of_nodes(rest))),
+    "uncordon": lambda t, rest: t.ask(Uncordon(**_of_nodes(rest))),
+    "drain": lambda t, rest: t.ask(Drain(**_of_nodes(rest))),
     "nodes": lambda t, rest: t.ask(reports.InventoryReported(_nodes({**t.nodes, "count": int(rest)}))),
     "started": lambda t, rest: t.tell("started", rest),
     "exited": lambda t, rest: t.tell("exited", rest),
 }
+
+
+def _setting(name: str, value: Any) -> Any:
+    return duration_ms(value) if name.endswith("_ms") else value
+
+
+def _of_nodes(rest: str) -> dict[str, Any]:
+    """`n1 n2 rack=r1 grace=2s why=disk`: what a command about nodes says."""
+    words = rest.split()
+    named = dict(word.split("=") for word in words if "=" in word)
+    fields: dict[str, Any] = {"by": "ann", "nodes": tuple(word for word in words if "=" not in word)}
+    if "grace" in named:
+        fields["grace_ms"] = duration_ms(named.pop("grace"))
+    if "why" in named:
+        fields["why"] = named.pop("why")
+    return {**fields, "labels": named}
 
 
 def _nodes(fields: dict[str, Any]) -> Any:
@@ -188,4 +209,4 @@ def _order(effect: Any) -> str:
 
 def _workflow_of(event: Any) -> int:
     attempt = getattr(event, "attempt", None)
-    return attempt.workflow if attempt is not None else event.workflow
+    return attempt.workflow if attempt is not None else getattr(event, "workflow", 0)
