@@ -96,6 +96,25 @@ class Drain(OfNodes, frozen=True, kw_only=True):
     grace_ms: int | None = None
 
 
+class SetTenant(Command, frozen=True, kw_only=True):
+    """Declare or change a tenant; None leaves as it is. `parent`: charge it and all below it to that tenant.
+    Disabled: nothing of it or below it is admitted or submitted; what runs goes on. Answer: TenantSet."""
+
+    tenant: str
+    weight_millis: int | None = None
+    enabled: bool | None = None
+    parent: str | None = None
+
+
+class SetQuota(Command, frozen=True, kw_only=True):
+    """Change quotas of a tenant. `changes`: resource -> fields of model.Quota to set (None = unset that field), or None
+    to remove the resource's quota. `replace`: resources that are not named lose theirs. Answer: TenantSet."""
+
+    tenant: str
+    changes: dict[str, dict[str, int | None] | None]
+    replace: bool = False
+
+
 class Accepted(msgspec.Struct, frozen=True):
     """Answer to Submit; `duplicate` when the idempotency key had been used for the same payload. `warnings`: what will
     never run here as the cluster is now, one line each."""
@@ -125,5 +144,12 @@ class NodesMarked(msgspec.Struct, frozen=True):
     duplicate: bool = False
 
 
-Answer = Accepted | Done | NodesMarked
-AnyCommand = Submit | Cancel | Suspend | Resume | Retry | SetPriority | Cordon | Uncordon | Drain
+class TenantSet(msgspec.Struct, frozen=True):
+    """Answer to SetTenant and SetQuota."""
+
+    tenant: str
+    duplicate: bool = False
+
+
+Answer = Accepted | Done | NodesMarked | TenantSet
+AnyCommand = Submit | Cancel | Suspend | Resume | Retry | SetPriority | Cordon | Uncordon | Drain | SetTenant | SetQuota

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from ffd.core.commands import AnyCommand, Cancel, Done, Resume, Retry, SetPriority, Suspend
-from ffd.core.entry import key_scope, refuse_if_full, refuse_reuse
+from ffd.core.entry import key_scope, refuse_by_tenant, refuse_if_full, refuse_reuse
 from ffd.core.events import (
     KeyRemembered,
     PriorityChanged,
@@ -89,7 +89,7 @@ def retry(work: Work, command: Retry) -> None:
     if row.state not in ("failed", "cancelled"):
         work.answer(Refusal(f"{row.handle} {row.state}: there is nothing to retry", code="conflict"))
         return
-    full = refuse_if_full(state, len(rows.tasks) + len(rows.items))
+    full = refuse_if_full(state, len(rows.tasks) + len(rows.items)) or refuse_by_tenant(state, row.project)
     if full is not None:
         work.answer(full)
         return

@@ -5,8 +5,10 @@ Never here: what a command does.
 
 from __future__ import annotations
 
+from ffd.core.admit.quota import QuotaBlock, check_quota, closed_by
 from ffd.core.commands import Command
 from ffd.core.state import State
+from ffd.core.tenancy import ONE_WORKFLOW, Tenant
 from ffd.errors import Refusal
 
 
@@ -39,3 +41,44 @@ def refuse_if_full(state: State, task_count: int) -> Refusal | None:
                 hint="wait until workflows end, or raise the limit",
             )
     return None
+
+
+def refuse_if_too_many_tenants(state: State, *paths: str) -> Refusal | None:
+    """The limit that the tenants on these paths would break, were they made."""
+    tenancy, bound = state.tenancy, state.limits.tenants_count
+    new = tenancy.new_count(*paths)
+    if not new or len(tenancy.nodes) + new <= bound or tenancy.least_count(*paths) <= bound:
+        return None
+    return Refusal(
+        f"the daemon knows {tenancy.least_count()} of at most {bound} tenants (tenants_count)",
+        code="limit", field="limits.tenants_count", hint="use a project that exists, or raise the limit",
+    )  # fmt: skip
+
+
+def refuse_by_tenant(state: State, project: str) -> Refusal | None:
+    """Why one more workflow of `project` may not come in: a level is disabled (S17), or its `workflows` are full."""
+    tenant = _nearest(state, project)
+    closed = closed_by(tenant)
+    if closed is not None:
+        return Refusal(
+            f"tenant {closed.label} is disabled", code="conflict", field="project",
+            hint=f"`ffd tenant set {closed.label} --enable` lets it go on",
+        )  # fmt: skip
+    block = check_quota(tenant, ONE_WORKFLOW)
+    return refuse_if_too_many_tenants(state, project) if block is None else _over_quota(block)
+
+
+def _nearest(state: State, project: str) -> Tenant:
+    """The node of a project, or the level above that it would be made under."""
+    while project not in state.tenancy.nodes:
+        project = project.rpartition("/")[0]
+    return state.tenancy.nodes[project]
+
+
+def _over_quota(block: QuotaBlock) -> Refusal:
+    level = block.tenant or "/"
+    return Refusal(
+        f"tenant {level} has {block.used} of at most {block.bound} live workflows", code="limit",
+        field="quota.workflows",
+        hint=f"wait until some end, or raise it: `ffd quota set {level} workflows={block.bound + 1}`",
+    )  # fmt: skip

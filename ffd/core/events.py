@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ffd.core.model import AttemptId, Cause, Node, Outcome, Place
+from ffd.core.model import AttemptId, Cause, Node, Outcome, Place, Quota
 from ffd.core.spec import Spec
 
 
@@ -280,6 +280,35 @@ class NodeProven(Event, frozen=True, gc=False):
     evidence: AttemptId
 
 
+# ------------------------------------------------------------------------------------------------------- tenants
+
+
+class TenantChanged(Event, frozen=True, gc=False):
+    """A tenant is declared, or has another weight, or admits (`enabled`) or not."""
+
+    tenant: str
+    weight_millis: int
+    enabled: bool
+    by: str
+
+
+class TenantMoved(Event, frozen=True, gc=False):
+    """A tenant, with all below it and all they hold, is charged to another parent. Its name stays."""
+
+    tenant: str
+    parent: str
+    by: str
+
+
+class QuotaChanged(Event, frozen=True, gc=False):
+    """A tenant's quota for one resource; None = it has none any more."""
+
+    tenant: str
+    resource: str
+    quota: Quota | None
+    by: str
+
+
 AnyEvent = (
     SpecAdded
     | KeyRemembered
@@ -314,4 +343,7 @@ AnyEvent = (
     | NodeQuarantined
     | NodeOnProbation
     | NodeProven
+    | TenantChanged
+    | TenantMoved
+    | QuotaChanged
 )

@@ -14,16 +14,16 @@ from ffd.core.health import closed_text
 from ffd.core.live import LiveTask, LiveWorkflow
 from ffd.core.model import HOLDS_RESERVATION, TERMINAL, Attempt, AttemptId, Item
 from ffd.core.nodespace import WHOLE_MILLIS
-from ffd.core.schedule.cycle import followed_domains
-from ffd.core.schedule.place import find_places
+from ffd.core.schedule.cycle import find, followed_domains
 from ffd.core.space import Space
 from ffd.core.spec import Task
 from ffd.core.state import State
+from ffd.core.tenancy import ONE_WORKFLOW, Tenancy, Tenant, amounts_on
 
 
 def check(state: State) -> list[str]:
     """Every invariant that is broken, in words; empty = all hold. To be called between steps, not within one."""
-    faults = [*_space(state), *_marks(state), *_counts(state), *_queue(state)]
+    faults = [*_space(state), *_marks(state), *_counts(state), *_tenants(state), *_queue(state)]
     for live in state.workflows.values():
         faults.extend(_workflow(live))
         faults.extend(_tasks(live))
@@ -82,6 +82,30 @@ def _counts(state: State) -> Iterator[str]:
     ):
         if counted != wanted:
             yield f"S7 {what} is {counted}, by the rows {wanted}"
+
+
+def _tenants(state: State) -> Iterator[str]:
+    """S7: what each tenant holds, and what its members keep back, is the recomputed sum. S6: it is within its bound, or
+    within what it held when the bound was set below it."""
+    fresh = Tenancy()
+    for live in state.workflows.values():
+        fresh.charge(fresh.tenant(live.row.project), ONE_WORKFLOW)
+    for attempt, running, live in state.reserved():
+        ask = live.dag.tasks[attempt.task].resources
+        fresh.charge(fresh.tenant(live.row.project), amounts_on(ask, len(running.places), running.models))
+    fresh.declare({path: node.row for path, node in state.tenancy.nodes.items()})
+    for path, node in state.tenancy.nodes.items():
+        wanted = fresh.nodes[path]
+        if _books(node) != _books(wanted):
+            yield f"S7 tenant {node.label} has {_books(node)}, by the rows {_books(wanted)}"
+        for resource, quota in node.row.quotas.items():
+            used, excused = node.usage.get(resource, 0), node.excused.get(resource, 0)
+            if quota.bound is not None and used > max(quota.bound, excused):
+                yield f"S6 {node.label} holds {used} of {quota.bound} {resource}, {excused} when that was set"
+
+
+def _books(node: Tenant) -> tuple[object, ...]:
+    return node.usage, node.reserve, node.is_open, node.has_quota, node.parent.path if node.parent else None
 
 
 # ------------------------------------------------------------------------------------------------------- workflows
@@ -257,5 +281,5 @@ def _blocked(state: State) -> Iterator[str]:
             name = live.dag.names[head[2]]
             task = live.dag.tasks[name]
             domains = followed_domains(state, live, task)
-            if find_places(state.space, task.resources, task.gang, task.gang.replicas, domains) is not None:
+            if find(state, live.tenant, task, task.gang.replicas, domains) is not None:
                 yield f"L2 {live.row.handle}/{name}[{head[3]}] fits and no cycle is due"

@@ -22,3 +22,4 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     idempotency_keys_count: int = 100_000  # remembered; the oldest of ended workflows go first
     stop_grace_ms: int = 10_000  # from TERM to KILL, for tasks without a checkpoint grace
     cycle_work_count: int = 2_000  # placements one scheduling cycle may try before other inputs have their turn
+    tenants_count: int = 10_000  # declared tenants, and those with live work; each level of a path is one

@@ -14,6 +14,7 @@ import msgspec
 
 from ffd.core.dag import Dag
 from ffd.core.model import Item, Task, Workflow
+from ffd.core.tenancy import Tenant
 
 Placed = list[tuple[str, Sequence[int]]]  # (task, numbers of its items, ascending)
 
@@ -42,12 +43,13 @@ class LiveWorkflow:
     An item under a `max_parallel` (its task's or the workflow's) holds a place from when it may be scheduled until its
     attempt ended; in backoff it holds none. `placed` names those that do, as (order of the task, item); `behind` is a
     heap of tasks that have a backlog and are not at their own bound. Places are derived: after a restart others of the
-    same rank may hold them."""
+    same rank may hold them. `tenant`: whom its project's path names, and who is charged."""
 
-    __slots__ = ("behind", "dag", "finally_left", "main_left", "placed", "row", "tasks")
+    __slots__ = ("behind", "dag", "finally_left", "main_left", "placed", "row", "tasks", "tenant")
 
-    def __init__(self, row: Workflow, dag: Dag) -> None:
+    def __init__(self, row: Workflow, dag: Dag, tenant: Tenant) -> None:
         self.row = row
+        self.tenant = tenant
         self.dag = dag
         self.tasks: dict[str, LiveTask] = {
             name: LiveTask(Task(), unmet=len(spec.needs)) for name, spec in dag.tasks.items()

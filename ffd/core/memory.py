@@ -15,11 +15,12 @@ from ffd.core.dag import Dag, is_met
 from ffd.core.health import Health, NodeMark, closed_text
 from ffd.core.limits import Limits
 from ffd.core.live import LiveTask, LiveWorkflow, Placed
-from ffd.core.model import TERMINAL, Attempt, AttemptId, Item, Listing, Node, Rows, Task, Workflow
+from ffd.core.model import TERMINAL, Attempt, AttemptId, Item, Listing, Node, Place, Rows, Task, TenantRow, Workflow
 from ffd.core.policy import Policy
 from ffd.core.ready import Entry, ReadyQueue
 from ffd.core.space import Space
-from ffd.core.spec import Spec
+from ffd.core.spec import Resources, Spec
+from ffd.core.tenancy import ONE_WORKFLOW, Tenancy, amounts_on
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_workflow = msgspec.msgpack.Decoder(Workflow).decode
@@ -28,6 +29,7 @@ _decode_item = msgspec.msgpack.Decoder(Item).decode
 _decode_spec = msgspec.msgpack.Decoder(Spec).decode
 _decode_nodes = msgspec.msgpack.Decoder(tuple[Node, ...]).decode
 _decode_mark = msgspec.msgpack.Decoder(NodeMark).decode
+_decode_tenant = msgspec.msgpack.Decoder(TenantRow).decode
 _decode_key = msgspec.msgpack.Decoder(tuple[int, str, str, int]).decode
 
 
@@ -44,6 +46,7 @@ class Memory:
         self.nodes: tuple[Node, ...] = ()
         self.health = Health()
         self.ready = ReadyQueue()
+        self.tenancy = Tenancy()
         self.keys: dict[str, tuple[str, int]] = {}  # idempotency: scope -> (payload digest, workflow)
         self.key_ring: dict[int, str] = {}  # slot -> scope: the oldest is overwritten
         self.key_count = 0
@@ -106,7 +109,12 @@ class Memory:
     # --------------------------------------------------------------------------------------------------- indexes
 
     def _enter(self, row: Workflow) -> LiveWorkflow:
-        live = LiveWorkflow(row, self.dags[row.spec])
+        tenancy = self.tenancy
+        if len(tenancy.nodes) + tenancy.new_count(row.project) > self.limits.tenants_count:
+            tenancy.drop_idle()
+        live = LiveWorkflow(row, self.dags[row.spec], tenancy.tenant(row.project))
+        if row.state not in TERMINAL:
+            tenancy.charge(live.tenant, ONE_WORKFLOW)
         self.workflows[row.id] = live
         self.dag_users[row.spec] = self.dag_users.get(row.spec, 0) + 1
         self.item_count += len(live.tasks)
@@ -139,6 +147,7 @@ class Memory:
     def _set_nodes(self, nodes: tuple[Node, ...]) -> None:
         self.nodes = nodes
         self.space.replace(nodes)
+        self.tenancy.set_nodes(nodes)
         for attempt_id, attempt, live in self.reserved():
             self.space.take(attempt.places, live.dag.tasks[attempt_id.task].resources)
 
@@ -150,11 +159,19 @@ class Memory:
         else:
             self.space.open(node)
 
+    def models_of(self, places: tuple[Place, ...], ask: Resources) -> tuple[str, ...]:
+        """GPU models of a placement as model.Attempt keeps them."""
+        if not ask.gpu_count:
+            return ()
+        models = tuple(self.space.nodes[place.node].node.gpu_type for place in places)
+        return models[:1] if models.count(models[0]) == len(models) else models
+
     # ---------------------------------------------------------------------------- the ready queue, max_parallel
 
     def ready_key(self, live: LiveWorkflow, task: str) -> Hashable:
-        """The equivalence class of a task's items. A gang that follows another task's domain is a class of its own."""
-        key = live.dag.request(task)
+        """The equivalence class of a task's items: who is charged, and the request. A gang that follows another task's
+        domain is a class of its own."""
+        key = (live.row.project, live.dag.request(task))
         return (key, live.row.id) if live.dag.tasks[task].gang.topology_with else key
 
     def _queue(self, live: LiveWorkflow, name: str, numbers: Sequence[int]) -> None:
@@ -223,7 +240,12 @@ class Memory:
             state._remember(*key)
         state.adopt(rows)
         state._set_nodes(state.nodes)
-        state.reserved_count = sum(1 for _ in state.reserved())
+        for attempt_id, attempt, live in state.reserved():
+            state.reserved_count += 1
+            ask = live.dag.tasks[attempt_id.task].resources
+            state.tenancy.charge(live.tenant, amounts_on(ask, len(attempt.places), attempt.models))
+        tenants = (name.removeprefix("tenant/") for name in sorted(rows.meta) if name.startswith("tenant/"))
+        state.tenancy.declare({path: _decode_tenant(rows.meta[f"tenant/{path}"]) for path in tenants})
         return state
 
     def _load_meta(self, name: str, blob: bytes) -> None:

@@ -115,6 +115,36 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     taints: tuple[str, ...] = ()
 
 
+class Quota(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What one tenant may hold of one resource, in the resource's unit (see `core.tenancy`).
+
+    `nominal` is its own; what is above it is borrowed from the level above, at most `borrow_max` (None = as much as the
+    levels above have). What of it lies idle may be lent to siblings, at most `lend_max` (None = all of it)."""
+
+    nominal: int
+    borrow_max: int | None = None
+    lend_max: int | None = None
+
+    @property
+    def bound(self) -> int | None:
+        """The most it may hold; None = only the levels above say."""
+        return None if self.borrow_max is None else self.nominal + self.borrow_max
+
+    @property
+    def unlent(self) -> int:
+        """What siblings never get, even while it lies idle."""
+        return 0 if self.lend_max is None else max(0, self.nominal - self.lend_max)
+
+
+class TenantRow(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What was declared of one tenant. `parent` None = the tenant that its own path names. `quotas` by resource."""
+
+    parent: str | None = None
+    weight_millis: int = 1_000
+    enabled: bool = True
+    quotas: dict[str, Quota] = {}
+
+
 # ----------------------------------------------------------------------------------------------------- mutable rows
 # gc=False: rows hold no reference back to their parents, so no cycle can form; a finished workflow is freed at once.
 
@@ -132,6 +162,7 @@ class Attempt(msgspec.Struct, omit_defaults=True, gc=False):
     stop_cause: Cause | None = None  # why it is stopping; decides what happens after it ended
     outcome: Outcome | None = None  # set when it ended; consumed by `finish` within the same step
     cause: Cause | None = None
+    models: tuple[str, ...] = ()  # GPU model by rank, as reserved; one entry when all are equal; () without GPUs
 
 
 class Item(msgspec.Struct, omit_defaults=True, gc=False):

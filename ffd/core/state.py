@@ -20,6 +20,7 @@ from ffd.core.lifecycle import ITEM, TASK, WORKFLOW, advance
 from ffd.core.live import LiveTask, LiveWorkflow
 from ffd.core.memory import Memory
 from ffd.core.model import Attempt, AttemptId, Item, Task, Workflow
+from ffd.core.tenancy import ONE_WORKFLOW, amounts_on
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -97,6 +98,7 @@ class State(Memory):
         live = self._move_workflow(e.workflow, f"WorkflowEnded.{e.state}")
         live.row.ended_at_ms = at_ms
         live.row.cause = e.cause
+        self.tenancy.discharge(live.tenant, ONE_WORKFLOW)
 
     def _workflow_forgotten(self, e: ev.WorkflowForgotten, at_ms: int) -> None:
         live = self.workflows.pop(e.workflow)
@@ -108,6 +110,7 @@ class State(Memory):
 
     def _workflow_reopened(self, e: ev.WorkflowReopened, at_ms: int) -> None:
         live = self._move_workflow(e.workflow, "WorkflowReopened")
+        self.tenancy.charge(live.tenant, ONE_WORKFLOW)
         row = live.row
         row.round, row.verdict, row.skip_finally, row.finalizing = e.round, "", False, False
         row.cause, row.started_at_ms, row.ended_at_ms = None, at_ms, 0
@@ -187,9 +190,12 @@ class State(Memory):
     def _item_admitted(self, e: ev.ItemAdmitted, at_ms: int) -> None:
         live, _, item = self._move_item(e.attempt, "ItemAdmitted", at_ms)
         item.number = e.attempt.attempt
-        item.live = Attempt(e.places, at_ms)
+        ask = live.dag.tasks[e.attempt.task].resources
+        models = self.models_of(e.places, ask)
+        item.live = Attempt(e.places, at_ms, models=models)
         self.reserved_count += 1
-        self.space.take(e.places, live.dag.tasks[e.attempt.task].resources)
+        self.space.take(e.places, ask)
+        self.tenancy.charge(live.tenant, amounts_on(ask, len(e.places), models))
 
     def _attempt_launching(self, e: ev.AttemptLaunching, at_ms: int) -> None:
         self._move_item(e.attempt, "AttemptLaunching", at_ms)
@@ -232,8 +238,10 @@ class State(Memory):
         assert attempt is not None
         if e.outputs:
             attempt.outputs = {**attempt.outputs, **e.outputs}
+        ask = live.dag.tasks[e.attempt.task].resources
         self.reserved_count -= 1
-        self.space.give(attempt.places, live.dag.tasks[e.attempt.task].resources)
+        self.space.give(attempt.places, ask)
+        self.tenancy.discharge(live.tenant, amounts_on(ask, len(attempt.places), attempt.models))
         self._leave(live, e.attempt.task, e.attempt.item)
         item.cause = e.cause
         item.outputs = attempt.outputs if e.outcome == "succeeded" else None
@@ -291,6 +299,30 @@ class State(Memory):
     def _node_proven(self, e: ev.NodeProven, at_ms: int) -> None:
         self._mark_node(e.node, health.proven(self.health.mark(e.node)))
 
+    # ----------------------------------------------------------------------------------------------------- tenants
+
+    def _tenant_changed(self, e: ev.TenantChanged, at_ms: int) -> None:
+        self._declare(e.tenant, weight_millis=e.weight_millis, enabled=e.enabled)
+
+    def _tenant_moved(self, e: ev.TenantMoved, at_ms: int) -> None:
+        self._declare(e.tenant, parent=e.parent)
+
+    def _quota_changed(self, e: ev.QuotaChanged, at_ms: int) -> None:
+        quotas = dict(self.tenancy.tenant(e.tenant).row.quotas)
+        if e.quota is None:
+            quotas.pop(e.resource, None)
+        else:
+            quotas[e.resource] = e.quota
+        self._declare(e.tenant, quotas=dict(sorted(quotas.items())))
+
+    def _declare(self, path: str, **changed: Any) -> None:
+        """Whoever is blocked may not be any more: all classes are looked at again."""
+        row = replace(self.tenancy.tenant(path).row, **changed)
+        self.tenancy.declare({path: row})
+        self._dirty_meta[f"tenant/{path}"] = _encode(row)
+        for key in self.ready.classes:
+            self.ready.unblock(key)
+
 
 _APPLY: dict[type, Callable[[State, Any, int], None]] = {
     ev.SpecAdded: State._spec_added,
@@ -326,4 +358,7 @@ _APPLY: dict[type, Callable[[State, Any, int], None]] = {
     ev.NodeQuarantined: State._node_quarantined,
     ev.NodeOnProbation: State._node_on_probation,
     ev.NodeProven: State._node_proven,
+    ev.TenantChanged: State._tenant_changed,
+    ev.TenantMoved: State._tenant_moved,
+    ev.QuotaChanged: State._quota_changed,
 }

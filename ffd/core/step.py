@@ -19,6 +19,7 @@ from ffd.core.decision import Decision
 from ffd.core.schedule.cycle import Proposal, plan, verify
 from ffd.core.state import State
 from ffd.core.submit import submit
+from ffd.core.tenants import set_quota, set_tenant
 from ffd.core.work import Work
 
 Stage = Callable[[Work, Any], None]
@@ -33,6 +34,8 @@ HANDLE: dict[type, Stage] = {
     commands.Cordon: nodes.cordon,
     commands.Uncordon: nodes.uncordon,
     commands.Drain: nodes.drain,
+    commands.SetTenant: set_tenant,
+    commands.SetQuota: set_quota,
     reports.ReplicaStarted: observe.replica_started,
     reports.ReplicaExited: observe.replica_exited,
     reports.LaunchFailed: observe.launch_failed,

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ffd.core import events as ev
-from ffd.core.model import Cause
+from ffd.core.model import Cause, Quota
+from ffd.core.tenancy import amount_text
 
 
 def event_text(event: ev.AnyEvent) -> str:
@@ -51,6 +52,18 @@ def duration_text(ms: int) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return "".join(parts) or "0s"
+
+
+def quota_text(resource: str, quota: Quota | None) -> str:
+    """`gpus 64, borrows at most 16, lends at most 8`: a quota for people."""
+    if quota is None:
+        return f"has no quota of {resource}"
+    text = f"{resource} {amount_text(resource, quota.nominal)}"
+    if quota.borrow_max is not None:
+        text += f", borrows at most {amount_text(resource, quota.borrow_max)}"
+    if quota.lend_max is not None:
+        text += f", lends at most {amount_text(resource, quota.lend_max)}"
+    return text
 
 
 def _by(by: str) -> str:
@@ -102,4 +115,10 @@ WORDS: dict[type, Callable[[Any], str]] = {
     ev.NodeQuarantined: lambda e: f"{e.node} quarantined: {e.why}",
     ev.NodeOnProbation: lambda e: f"{e.node} on probation",
     ev.NodeProven: lambda e: f"{e.node} proven",
+    ev.TenantChanged: lambda e: (
+        f"tenant {e.tenant or '/'} {'enabled' if e.enabled else 'disabled'}, "
+        f"weight {e.weight_millis / 1000:g}{_by(e.by)}"
+    ),
+    ev.TenantMoved: lambda e: f"tenant {e.tenant} moved under {e.parent or '/'}{_by(e.by)}",
+    ev.QuotaChanged: lambda e: f"tenant {e.tenant or '/'} {quota_text(e.resource, e.quota)}{_by(e.by)}",
 }

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from ffd.core.admit.quota import hopeless
 from ffd.core.commands import Accepted, Submit
-from ffd.core.entry import key_scope, refuse_if_full, refuse_reuse
+from ffd.core.entry import key_scope, refuse_by_tenant, refuse_if_full, refuse_reuse
 from ffd.core.events import KeyRemembered, SpecAdded, WorkflowAccepted, WorkflowStarted
 from ffd.core.schedule.explain import never_fits
 from ffd.core.spec import Resources, Spec
@@ -53,18 +54,23 @@ def submit(work: Work, command: Submit) -> None:
     if scope:
         work.emit(KeyRemembered(scope, command.payload_digest, workflow))
     work.emit(WorkflowStarted(workflow))
-    work.answer(Accepted(workflow, f"{spec.name}.{number}", command.project, warnings=_warnings(state, spec)))
+    work.answer(
+        Accepted(workflow, f"{spec.name}.{number}", command.project, warnings=_warnings(state, spec, command.project))
+    )
 
 
-def _warnings(state: State, spec: Spec) -> tuple[str, ...]:
-    """Tasks that no node set of the cluster could ever take, as it is now; one of each request, bounded."""
+def _warnings(state: State, spec: Spec, project: str) -> tuple[str, ...]:
+    """Tasks that no node set of the cluster could ever take, or that no quota allows, as they are now; one of each
+    request, bounded."""
     found: dict[Hashable, str] = {}
+    tenant = state.tenancy.tenant(project)
     for task in (*spec.tasks, *spec.finally_tasks) if state.nodes else ():
-        if task.gang.replicas == 1 and task.resources == NOTHING:
+        if task.gang.replicas == 1 and task.resources == NOTHING and not tenant.has_quota:
             continue
         request = (task.resources, task.gang)
         if request not in found and len(found) < WARNINGS_COUNT:
-            reason = never_fits(state, task)
+            block = hopeless(state.tenancy, tenant, task.resources, task.gang.min_replicas or task.gang.replicas)
+            reason = block.text() if block else never_fits(state, task)
             found[request] = f"task {task.name} will never run here: {reason}" if reason else ""
     return tuple(filter(None, found.values()))
 
@@ -82,4 +88,5 @@ def _answer_again(state: State, command: Submit, scope: str) -> Accepted | Refus
 def _refuse(state: State, command: Submit) -> Refusal | None:
     if command.priority is not None and not 0 <= command.priority <= 1000:
         return Refusal(f"priority is {command.priority}, expected 0 to 1000", field="priority")
-    return refuse_if_full(state, len(command.spec.tasks) + len(command.spec.finally_tasks))
+    full = refuse_if_full(state, len(command.spec.tasks) + len(command.spec.finally_tasks))
+    return full or refuse_by_tenant(state, command.project)

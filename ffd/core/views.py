@@ -171,7 +171,7 @@ def queue_pages(state: State) -> list[QueuePage]:
                 gang=reasons.gang_text(live.dag.tasks[name]),
                 waiting_count=sum(state.is_eligible(entry) for entry in ready.heap),
                 head=f"{live.row.handle}/{name}[{head[3]}]",
-                reason="no room now" if is_blocked else "next cycle",
+                reason=reasons.blocked_text(state, live, name) if is_blocked else "next cycle",
             )
         )
     return pages

@@ -18,7 +18,7 @@ import msgspec
 import ffd
 from ffd.api.engine import BarrierState, TaskInputs, WatchPage
 from ffd.core import views
-from ffd.core.commands import Accepted, Answer, AnyCommand, Done, NodesMarked, Retry
+from ffd.core.commands import Accepted, Answer, AnyCommand, Done, Retry
 from ffd.core.model import AttemptId
 from ffd.core.pages import Check, DaemonPage, Explain, ItemPage, NodePage, QueuePage, TaskPage, WorkflowPage
 from ffd.core.reports import CheckpointReported, OutputsReported
@@ -71,9 +71,9 @@ class DaemonEngine:
             return await self._retry(command)
         reign = self.lead()
         answer = await reign.inbox.ask(command)
-        if not isinstance(answer, NodesMarked) and not answer.handle:  # a repeated key of a workflow that has ended
-            return await self._with_handle(reign, answer)
-        return answer
+        if not isinstance(answer, Accepted | Done) or answer.handle:
+            return answer
+        return await self._with_handle(reign, answer)  # a repeated key of a workflow that has ended
 
     async def _retry(self, command: Retry) -> Answer:
         """Ended workflows are not in memory: their rows go along. One at a time, so that no other retry or sweep can

@@ -19,6 +19,7 @@ from ffd.core.limits import Limits
 from ffd.core.model import INFRASTRUCTURE_CAUSES, REQUEUED_CAUSES, TERMINAL, AttemptId, Rows
 from ffd.core.spec import Spec, Task
 from ffd.core.state import State
+from ffd.core.tenancy import amounts_on
 
 Item = tuple[int, str, int]
 
@@ -117,6 +118,8 @@ class Ledger:
                     faults.append(f"S22 {what} give {name} {getattr(other, name)}, memory has {getattr(state, name)}")
             if other.health.marks != state.health.marks or other.space.closed != state.space.closed:
                 faults.append(f"S22 {what} give marks {other.health.marks}, memory has {state.health.marks}")
+            if other.tenancy.books() != state.tenancy.books():
+                faults.append(f"S22 {what} give {other.tenancy.books()}, memory has {state.tenancy.books()}")
         return faults
 
     # ------------------------------------------------------------------------------------------------------- histories
@@ -230,6 +233,20 @@ class Ledger:
             yield f"S26 {a.label()} is try {tries[0]} of its round, failed {tries[1]} times, machines {tries[2:]}"
         if tries[2] > self.limits.infrastructure_retries_count:
             yield f"S26 {a.label()} was lost to infrastructure {tries[2]} times"
+        yield from self._allowed(e)
+
+    def _allowed(self, e: ev.ItemAdmitted) -> Iterator[str]:
+        """S17: nothing is admitted below a disabled tenant. S6: with it, no level is above its bound."""
+        fold, label = self.fold, e.attempt.label()
+        ask = self._tasks(e.attempt.workflow)[e.attempt.task].resources
+        held = amounts_on(ask, len(e.places), fold.models_of(e.places, ask))
+        for node in fold.workflows[e.attempt.workflow].tenant.chain():
+            if not node.row.enabled:
+                yield f"S17 {label} was admitted, and tenant {node.label} is disabled"
+            for resource, amount in held.items():
+                quota, used = node.row.quotas.get(resource), node.usage.get(resource, 0)
+                if quota is not None and quota.bound is not None and used + amount > quota.bound:
+                    yield f"S6 {label} has {amount} {resource} more, {node.label} had {used} of {quota.bound}"
 
     def _attempt_ended(self, e: ev.AttemptEnded) -> Iterator[str]:
         a = e.attempt

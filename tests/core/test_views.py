@@ -125,7 +125,7 @@ def test_why_it_waits(busy: Cluster) -> None:
     found = views.explain(busy.state, 1, "queued", 0, busy.now_ms)
     assert found.position == 1 and found.hints == ("demo.1/runs[0] holds what it would use",)
     assert [(check.name, check.verdict) for check in found.checks] == [
-        ("workflow", "pass"), ("max_parallel", "pass"), ("cluster", "pass"), ("space", "wait"),
+        ("workflow", "pass"), ("max_parallel", "pass"), ("quota", "pass"), ("cluster", "pass"), ("space", "wait"),
     ]  # fmt: skip
     needs = views.explain(busy.state, 1, "later", -1, busy.now_ms).checks
     assert [(check.name, check.verdict) for check in needs] == [("needs runs", "wait"), ("needs ended", "pass")]

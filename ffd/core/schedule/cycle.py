@@ -1,7 +1,8 @@
 """The scheduling cycle, on request: read state, propose, verify. `verify(plan(state), state)` always holds.
 
 1. Take the head of each class that is not blocked (nothing became free since this head did not fit).
-2. Most urgent head first (priority, submit order): find room for its gang, on trial.
+2. Most urgent head first (priority, submit order): is its tenant open, does quota allow the gang, and of which GPU
+   models; then find room for it, on trial.
 3. Fits: propose it, go on with the class's next. Does not fit: the class is blocked, everything behind it alike.
 4. Stop when no head is left or the work budget is used up (then the caller asks for another cycle).
 """
@@ -13,6 +14,7 @@ from heapq import heapify, heappop, heapreplace
 
 import msgspec
 
+from ffd.core.admit.quota import allowed_models, check_gang, check_quota
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import AttemptId, Place
 from ffd.core.ready import Entry
@@ -20,6 +22,7 @@ from ffd.core.schedule.place import find_places
 from ffd.core.space import Trial
 from ffd.core.spec import Task
 from ffd.core.state import State
+from ffd.core.tenancy import Tenant, amounts_on
 
 
 class Proposal(msgspec.Struct, frozen=True, gc=False):
@@ -46,7 +49,7 @@ class Plan(msgspec.Struct, frozen=True):
 def plan(state: State, now_ms: int) -> Plan:
     """What should start now. Takes the entries it proposes (and stale ones) out of the queue; a caller that does not
     apply a proposal gives its entry back. Changes nothing else."""
-    with state.space.trial() as trial:
+    with state.tenancy.trial(), state.space.trial() as trial:
         return _plan(state, trial, now_ms)
 
 
@@ -91,11 +94,23 @@ def _propose(state: State, trial: Trial, entry: Entry, key: Hashable, now_ms: in
     task, item = live.dag.tasks[name], live.tasks[name].items[entry[3]]
     domains = followed_domains(state, live, task, chosen)
     for replicas in sizes(task, item.since_at_ms or live.tasks[name].row.opened_at_ms, now_ms):
-        places = find_places(state.space, task.resources, task.gang, replicas, domains)
+        places = find(state, live.tenant, task, replicas, domains)
         if places is not None:
             trial.take(places, task.resources)
+            held = amounts_on(task.resources, replicas, state.models_of(places, task.resources))
+            state.tenancy.charge(live.tenant, held)
             return Proposal(entry, key, AttemptId(entry[1], name, entry[3], item.number + 1), places)
     return None
+
+
+def find(state: State, tenant: Tenant, task: Task, replicas: int, domains: frozenset[str]) -> tuple[Place, ...] | None:
+    """Places for the gang that its tenant may have; None when it is disabled, quota forbids it, or there is no room."""
+    ask = task.resources
+    if not tenant.is_open or check_gang(state.tenancy, tenant, ask, replicas) is not None:
+        return None
+    return find_places(
+        state.space, ask, task.gang, replicas, domains, allowed_models(state.tenancy, tenant, ask, replicas)
+    )
 
 
 def sizes(task: Task, ready_at_ms: int, now_ms: int) -> range:
@@ -120,12 +135,16 @@ def followed_domains(state: State, live: LiveWorkflow, task: Task, chosen: Chose
 
 
 def verify(state: State, proposal: Proposal) -> bool:
-    """Is this proposal right against the state as it is now: item still ready, every replica fits where it says?"""
+    """Is this proposal right against the state as it is now: item still ready, every replica fits where it says, its
+    tenant may hold it?"""
     if not state.is_eligible(proposal.entry):
         return False
     attempt = proposal.attempt
     live = state.workflows[attempt.workflow]
     ask = live.dag.tasks[attempt.task].resources
-    if state.space.fits(proposal.places, ask):
+    if state.space.fits(proposal.places, ask) or not live.tenant.is_open:
+        return False
+    held = amounts_on(ask, len(proposal.places), state.models_of(proposal.places, ask))
+    if check_quota(live.tenant, held) is not None:
         return False
     return live.tasks[attempt.task].items[attempt.item].number + 1 == attempt.attempt

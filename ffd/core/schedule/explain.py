@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+from ffd.core.admit.quota import check_gang, closed_by, hopeless
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import Item
 from ffd.core.pages import Check
 from ffd.core.ready import Entry
-from ffd.core.schedule.cycle import followed_domains, sizes
+from ffd.core.schedule.cycle import find, followed_domains, sizes
 from ffd.core.schedule.place import find_places
 from ffd.core.space import NodeSpace, Space, could_host, misfit
 from ffd.core.spec import Resources, Task
@@ -35,6 +36,7 @@ def checks(state: State, live: LiveWorkflow, name: str, number: int, now_ms: int
     """Checks of a ready item, in the scheduler's order; the first that is not `pass` is the reason."""
     task, item = live.dag.tasks[name], live.tasks[name].items[number]
     found = [_suspended(live), _parallel(live, name, number)]
+    found.append(_quota(state, live, task, sizes(task, item.since_at_ms or live.tasks[name].row.opened_at_ms, now_ms)))
     found.append(_possible(state, task))
     found.append(_fits(state, live, task, item, live.tasks[name].row.opened_at_ms, now_ms))
     return found
@@ -58,6 +60,30 @@ def _parallel(live: LiveWorkflow, name: str, number: int) -> Check:
     else:
         detail = f"all {whole} places of the workflow are taken, by items that run or wait for room"
     return Check(name="max_parallel", verdict="wait", detail=detail)
+
+
+def blocked_text(state: State, live: LiveWorkflow, name: str) -> str:
+    """Why the head of a class does not start now, in a few words."""
+    task = live.dag.tasks[name]
+    least = task.gang.min_replicas or task.gang.replicas
+    check = _quota(state, live, task, range(least, least + 1))
+    return "no room now" if check.verdict == "pass" else check.detail
+
+
+def _quota(state: State, live: LiveWorkflow, task: Task, replicas: range) -> Check:
+    """May its tenant hold it, in any size that is tried now?"""
+    tenant, ask = live.tenant, task.resources
+    closed = closed_by(tenant)
+    if closed is not None:
+        return Check(name="quota", verdict="wait", detail=f"tenant {closed.label} is disabled")
+    block = hopeless(state.tenancy, tenant, ask, replicas[-1])
+    if block is not None:
+        return Check(name="quota", verdict="fail", detail=f"will never run here: {block.text()}")
+    block = check_gang(state.tenancy, tenant, ask, replicas[-1])
+    if block is not None:
+        return Check(name="quota", verdict="wait", detail=block.text())
+    words = "the quotas of its tenant allow it" if tenant.has_quota else "no quota bounds its tenant"
+    return Check(name="quota", verdict="pass", detail=words)
 
 
 def _possible(state: State, task: Task) -> Check:
@@ -89,7 +115,7 @@ def never_fits(state: State, task: Task) -> str:
 def _fits(state: State, live: LiveWorkflow, task: Task, item: Item, opened_at_ms: int, now_ms: int) -> Check:
     domains = followed_domains(state, live, task)
     for replicas in sizes(task, item.since_at_ms or opened_at_ms, now_ms):
-        if find_places(state.space, task.resources, task.gang, replicas, domains) is not None:
+        if find(state, live.tenant, task, replicas, domains) is not None:
             return Check(name="space", verdict="pass", detail="fits now: the next cycle places it")
     return Check(name="space", verdict="wait", detail=nearest_fit(state, task))
 

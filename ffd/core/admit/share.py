@@ -1,0 +1,36 @@
+"""How much of the cluster a tenant has, for its weight: the weighted dominant share.
+
+    share(t) = max over resources r of usage(t, r) / capacity(r), divided by weight(t)
+
+in billionths (an integer: equal on every machine). `capacity` is what all nodes have together; `workflows` has none and
+does not count. Dominant resource fairness: Ghodsi et al., "Dominant Resource Fairness", NSDI 2011; with the tree walked
+from the root, at each level to the child with the lowest share: Bhattacharya et al., "Hierarchical Scheduling for
+Diverse Datacenter Workloads", SoCC 2013. Pure; read by `admit.order` and views.
+"""
+
+from __future__ import annotations
+
+from ffd.core.tenancy import Tenancy, Tenant
+
+BILLION = 10**9
+
+
+def share_billionths(tenancy: Tenancy, tenant: Tenant) -> int:
+    """The weighted dominant share; 0 when it holds nothing. Of what no node has any more, everything is held: 1."""
+    return _dominant(tenancy, tenant)[1] * 1_000 // tenant.row.weight_millis
+
+
+def dominant_resource(tenancy: Tenancy, tenant: Tenant) -> str:
+    """The resource of which it has the largest part; "" when it holds nothing."""
+    return _dominant(tenancy, tenant)[0]
+
+
+def _dominant(tenancy: Tenancy, tenant: Tenant) -> tuple[str, int]:
+    capacity, best, most = tenancy.capacity, "", 0
+    for resource, used in tenant.usage.items():
+        if resource == "workflows":
+            continue
+        part = used * BILLION // capacity[resource] if resource in capacity else BILLION
+        if part > most or (part == most and (not best or resource < best)):
+            best, most = resource, part
+    return best, most

@@ -1,0 +1,363 @@
+"""The tenant tree: who may hold how much, and who holds how much now. An index of State, exact at all times (S7).
+
+Each prefix of a project's path is a node (`research/llm` -> `research/llm`, `research`, the root ""): declared by
+SetTenant or SetQuota, or made when first needed. A moved node keeps its path and hangs under another parent.
+
+Resources and their units: `gpus` and `gpus/<model>` in thousandths of a GPU (a MIG slice is its part of a GPU, and
+as 1000 of `gpus/<profile>`), `cpus` in thousandths, `memory` and `storage` in bytes, `pods` (replicas) and `workflows`
+(live ones) as counts. *Amounts* are dicts {resource: amount > 0}.
+
+Changed by `State.apply` and by trials only; read by `core.admit` and `core.schedule`. Never here: whether something may
+be admitted (admit.quota), or who goes first (admit.share, admit.order).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from ffd.core.model import Node, TenantRow
+from ffd.core.spec import Resources
+
+Amounts = Mapping[str, int]
+
+BYTES = frozenset({"memory", "storage"})
+COUNTS = frozenset({"pods", "workflows"})
+MODEL_PREFIX = "gpus/"
+RESOURCES = ("gpus", "cpus", "memory", "storage", "pods", "workflows")
+GPU_MILLIS = 1_000
+GPU_SLICES = 7  # compute slices of a GPU that is cut by MIG
+UNDECLARED = TenantRow()
+ONE_WORKFLOW: Amounts = {"workflows": 1}
+
+
+class Tenant:
+    """One node. `usage`: what it and all below it hold (no zeros). `reserve`: what its children keep back from others
+    beyond what they use. `excused`: usage that was above a bound when the bound was set; it only ever falls.
+    `is_open`: it and all above it are enabled. `has_quota`: it or one above it has a quota."""
+
+    __slots__ = (
+        "children", "declared", "excused", "has_quota", "is_marked", "is_open", "parent", "path", "reserve", "row",
+        "usage",
+    )  # fmt: skip
+
+    def __init__(self, path: str, parent: Tenant | None) -> None:
+        self.path = path
+        self.parent = parent
+        self.children: dict[str, Tenant] = {}
+        self.row = UNDECLARED
+        self.declared = False
+        self.usage: dict[str, int] = {}
+        self.reserve: dict[str, int] = {}
+        self.excused: dict[str, int] = {}
+        self.is_open: bool = parent.is_open if parent else True
+        self.has_quota: bool = parent.has_quota if parent else False
+        self.is_marked = False
+
+    @property
+    def label(self) -> str:
+        """Its path for people; the root is `/`."""
+        return self.path or "/"
+
+    def chain(self) -> Iterator[Tenant]:
+        """Itself, its parent, ..., the root."""
+        node: Tenant | None = self
+        while node is not None:
+            yield node
+            node = node.parent
+
+    def kept_back(self, resource: str) -> int:
+        """What others do not get although this subtree does not use it: its own unlent part, or its children's."""
+        reserve, quota = self.reserve.get(resource, 0), self.row.quotas.get(resource)
+        if quota is None or quota.lend_max is None:
+            return reserve
+        return max(reserve, quota.unlent - self.usage.get(resource, 0))
+
+    def nominal_left(self, resource: str) -> int | None:
+        """What is unused of its nominal quota, 0 at least; None without a quota of its own."""
+        quota = self.row.quotas.get(resource)
+        return None if quota is None else max(0, quota.nominal - self.usage.get(resource, 0))
+
+    def borrowed(self, resource: str) -> int:
+        """What it holds above its nominal. Without a quota of its own it lives wholly from what is above: all of its
+        usage when a level above has a quota, else nothing is borrowed."""
+        used, quota = self.usage.get(resource, 0), self.row.quotas.get(resource)
+        if quota is not None:
+            return max(0, used - quota.nominal)
+        node = self.parent
+        while node is not None:
+            if resource in node.row.quotas:
+                return used
+            node = node.parent
+        return 0
+
+
+class Tenancy:
+    """The tree, by path. `capacity`: what all nodes of the cluster have together; `models`: its GPU models, sorted."""
+
+    def __init__(self) -> None:
+        self.root = Tenant("", None)
+        self.nodes: dict[str, Tenant] = {"": self.root}
+        self.capacity: dict[str, int] = {}
+        self.models: tuple[str, ...] = ()
+        self._unlent: frozenset[str] = frozenset()  # resources of which somebody does not lend all; asked, never walked
+        self._over: dict[str, Tenant] = {}  # nodes with an excuse
+        self._changed: list[Tenant] = []
+        self._trial: list[tuple[Tenant, Amounts, int]] | None = None
+
+    # ------------------------------------------------------------------------------------------------------ the tree
+
+    def tenant(self, path: str) -> Tenant:
+        """The node of a path; it and the levels above it are made when they are not there yet."""
+        found = self.nodes.get(path)
+        if found is None:
+            parent = self.tenant(path.rpartition("/")[0])
+            found = self.nodes[path] = parent.children[path] = Tenant(path, parent)
+        return found
+
+    def new_count(self, *paths: str) -> int:
+        """How many nodes would have to be made for these paths."""
+        return len(_missing(paths, self.nodes))
+
+    def least_count(self, *paths: str) -> int:
+        """How many nodes there would be with these paths, were all idle ones dropped first."""
+        idle = self._idle()
+        kept = {path: node for path, node in self.nodes.items() if path not in idle}
+        return len(kept) + len(_missing(paths, kept))
+
+    def drop_idle(self) -> None:
+        """Forget undeclared nodes that hold nothing: as if they had never been seen."""
+        for path, node in self._idle().items():
+            assert node.parent is not None
+            del self.nodes[path], node.parent.children[path]
+
+    def _idle(self) -> dict[str, Tenant]:
+        """Nodes that nothing needs, children before their parents."""
+        needed: dict[str, None] = {"": None}
+        for node in self.nodes.values():
+            if node.declared or node.usage:
+                needed.update((above.path, None) for above in node.chain())
+        order = reversed(self._parents_first())
+        return {node.path: node for node in order if node.path not in needed}
+
+    def declare(self, rows: Mapping[str, TenantRow]) -> None:
+        """This is what is declared of these tenants from now on; they are moved when their rows say so. The caller made
+        sure that there is no loop."""
+        for path, row in rows.items():
+            node = self.tenant(path)
+            node.row, node.declared = row, True
+            if path:
+                self._move(node, self.tenant(path.rpartition("/")[0] if row.parent is None else row.parent))
+        self._rules_changed()
+
+    def _move(self, node: Tenant, parent: Tenant) -> None:
+        old = node.parent
+        if old is parent or old is None:
+            return
+        for above in old.chain():
+            _shift(above.usage, node.usage, -1)
+        for above in parent.chain():
+            _shift(above.usage, node.usage, 1)
+        del old.children[node.path]
+        parent.children[node.path] = node
+        node.parent = parent
+
+    def _rules_changed(self) -> None:
+        """Derive anew, for all nodes, what follows from rows and usage. Rare: rules change by hand."""
+        self._unlent = frozenset(
+            resource for node in self.nodes.values() for resource, quota in node.row.quotas.items() if quota.unlent
+        )
+        order = self._parents_first()
+        for node in order:
+            above = node.parent
+            node.is_open = node.row.enabled and (above is None or above.is_open)
+            node.has_quota = bool(node.row.quotas) or (above is not None and above.has_quota)
+            node.reserve = {}
+            node.excused = {
+                resource: node.usage[resource]
+                for resource, quota in node.row.quotas.items()
+                if quota.bound is not None and node.usage.get(resource, 0) > quota.bound
+            }
+            self._mark(node)
+        for node in reversed(order):
+            for resource in sorted(self._unlent):
+                kept = node.kept_back(resource)
+                if kept and node.parent is not None:
+                    node.parent.reserve[resource] = node.parent.reserve.get(resource, 0) + kept
+        self._over = {node.path: node for node in order if node.excused}
+
+    def _parents_first(self) -> list[Tenant]:
+        order = [self.root]
+        for node in order:  # it grows while it is walked
+            order.extend(node.children.values())
+        return order
+
+    def is_below(self, path: str, above: str) -> bool:
+        """Is `path` (which may not exist yet) `above` itself, or charged to it?"""
+        while path not in self.nodes:
+            if path == above:
+                return True
+            path = path.rpartition("/")[0]
+        return any(node.path == above for node in self.nodes[path].chain())
+
+    # -------------------------------------------------------------------------------------------------------- charges
+
+    def charge(self, tenant: Tenant, amounts: Amounts) -> None:
+        """It holds this much more, and so do all above it."""
+        self._add(tenant, amounts, 1)
+
+    def discharge(self, tenant: Tenant, amounts: Amounts) -> None:
+        """It gives this much back."""
+        self._add(tenant, amounts, -1)
+        if self._over:
+            for node in tenant.chain():
+                for resource in node.excused:
+                    node.excused[resource] = min(node.excused[resource], node.usage.get(resource, 0))
+
+    def _add(self, tenant: Tenant, amounts: Amounts, sign: int) -> None:
+        if self._trial is not None:
+            self._trial.append((tenant, amounts, sign))
+        if self._unlent and not self._unlent.isdisjoint(amounts):
+            self._add_with_reserves(tenant, amounts, sign)
+            return
+        node: Tenant | None = tenant
+        while node is not None:
+            _shift(node.usage, amounts, sign)
+            if not node.is_marked:
+                self._mark(node)
+            node = node.parent
+
+    def _add_with_reserves(self, tenant: Tenant, amounts: Amounts, sign: int) -> None:
+        for resource, amount in amounts.items():
+            change = 0  # of what the node below keeps back
+            for node in tenant.chain():
+                before = node.kept_back(resource)
+                _shift(node.usage, {resource: amount}, sign)
+                if change:
+                    _shift(node.reserve, {resource: change}, 1)
+                change = node.kept_back(resource) - before
+                self._mark(node)
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """Charges and discharges within it are made on the real books and undone, exactly, at its end. Trials nest."""
+        outer, self._trial = self._trial, []
+        excuses = [(node, dict(node.excused)) for node in self._over.values()]
+        try:
+            yield
+        finally:
+            done, self._trial = self._trial, None
+            for tenant, amounts, sign in reversed(done):
+                self._add(tenant, amounts, -sign)
+            for node, excused in excuses:
+                node.excused = excused
+            self._trial = outer
+
+    # ---------------------------------------------------------------------------------------------------- for readers
+
+    def books(self) -> dict[str, tuple[TenantRow, dict[str, int], str]]:
+        """What is declared and held, and by whom it is charged, of all nodes that are not made of thin air."""
+        return {
+            path: (node.row, node.usage, node.parent.path if node.parent else "")
+            for path, node in sorted(self.nodes.items())
+            if node.declared or node.usage
+        }
+
+    def _mark(self, node: Tenant) -> None:
+        if not node.is_marked:
+            node.is_marked = True
+            self._changed.append(node)
+
+    def take_changed(self) -> list[Tenant]:
+        """Nodes whose usage or rules may have changed since this was last asked, each once. After a change of rules or
+        of the cluster these are all. A hint for whoever keeps an order of tenants."""
+        changed, self._changed = self._changed, []
+        for node in changed:
+            node.is_marked = False
+        return changed
+
+    def set_nodes(self, nodes: tuple[Node, ...]) -> None:
+        """The cluster has these nodes from now on."""
+        capacity: dict[str, int] = {}
+        for node in nodes:
+            _shift(capacity, _capacity_of(node), 1)
+        self.capacity = capacity
+        self.models = tuple(sorted({node.gpu_type for node in nodes if node.gpu_count and node.gpu_type}))
+        for tenant in self.nodes.values():
+            self._mark(tenant)
+
+
+def _missing(paths: tuple[str, ...], nodes: Mapping[str, Tenant]) -> dict[str, None]:
+    missing: dict[str, None] = {}
+    for path in paths:
+        while path not in nodes:
+            missing[path] = None
+            path = path.rpartition("/")[0]
+    return missing
+
+
+def _shift(books: dict[str, int], amounts: Amounts, sign: int) -> None:
+    """Add; what becomes nothing has no entry."""
+    for resource, amount in amounts.items():
+        left = books.get(resource, 0) + sign * amount
+        if left:
+            books[resource] = left
+        else:
+            books.pop(resource, None)
+
+
+def _capacity_of(node: Node) -> dict[str, int]:
+    gpus = node.gpu_count * GPU_MILLIS
+    slices = sum(count * slice_millis(profile) for profile, count in node.mig.items())
+    found = {
+        "gpus": gpus + slices, "cpus": node.cpu_millis, "memory": node.memory_bytes, "storage": node.disk_bytes,
+        "pods": node.slot_count,
+    }  # fmt: skip
+    if node.gpu_type:
+        found[f"{MODEL_PREFIX}{node.gpu_type}"] = gpus
+    for profile, count in node.mig.items():
+        found[f"{MODEL_PREFIX}{profile}"] = count * GPU_MILLIS
+    return {resource: amount for resource, amount in found.items() if amount}
+
+
+def slice_millis(profile: str) -> int:
+    """How much of a GPU one MIG slice is: `3g.40gb` has three of its seven compute slices."""
+    slices = profile.partition("g")[0]
+    return GPU_MILLIS * min(int(slices), GPU_SLICES) // GPU_SLICES if slices.isdecimal() else GPU_MILLIS
+
+
+# --------------------------------------------------------------------------------------------------------- amounts
+
+
+def amounts(ask: Resources, replicas: int) -> dict[str, int]:
+    """What a gang of these replicas holds, whatever GPU models it gets."""
+    found = {"pods": replicas}
+    if ask.gpu_count:
+        found["gpus"] = replicas * ask.gpu_count * ask.gpu_millis
+    elif ask.mig_count:
+        found["gpus"] = replicas * ask.mig_count * slice_millis(ask.mig_profile)
+        found[f"{MODEL_PREFIX}{ask.mig_profile}"] = replicas * ask.mig_count * GPU_MILLIS
+    if ask.cpu_millis:
+        found["cpus"] = replicas * ask.cpu_millis
+    if ask.memory_bytes or ask.shm_bytes:
+        found["memory"] = replicas * ask.held_memory_bytes
+    if ask.disk_bytes:
+        found["storage"] = replicas * ask.disk_bytes
+    return found
+
+
+def amounts_on(ask: Resources, replicas: int, models: tuple[str, ...]) -> dict[str, int]:
+    """What a placed gang holds. `models` as in model.Attempt: by rank, or one for all, or () without GPUs."""
+    found = amounts(ask, replicas)
+    each = ask.gpu_count * ask.gpu_millis * (replicas if len(models) == 1 else 1)
+    for model in models if each else ():
+        if model:
+            _shift(found, {f"{MODEL_PREFIX}{model}": each}, 1)
+    return found
+
+
+def amount_text(resource: str, amount: int) -> str:
+    """An amount for people: `64`, `0.5`, `512.0 GiB`."""
+    if resource in BYTES:
+        return f"{amount / 2**30:.1f} GiB"
+    return str(amount) if resource in COUNTS else f"{amount / 1000:g}"
