@@ -58,9 +58,7 @@ def settings_of(session: Session, config: str | None, given: dict[str, Any]) -> 
     """Settings of the file, with what was given on the command line over them, and with nothing left to guess."""
     import msgspec
 
-    from ffd import settings
-
-    loaded = settings.load(_read(config), config) if config else settings.Settings()
+    loaded = read_settings(config)
     known = msgspec.structs.replace(loaded.daemon, **given)
     state = session.config.state
     is_named = bool(known.state_dir) or state.origin != address.BUILT_IN
@@ -69,6 +67,13 @@ def settings_of(session: Session, config: str | None, given: dict[str, Any]) -> 
         own = address.state_address(known.state_dir) if is_named else address.default_address()
         known = msgspec.structs.replace(known, listen=(own,))
     return msgspec.structs.replace(loaded, daemon=known)
+
+
+def read_settings(config: str | None) -> Settings:
+    """Settings of a file; those that are built in without one."""
+    from ffd import settings
+
+    return settings.load(_read(config), config) if config else settings.Settings()
 
 
 def _read(path: str) -> str:

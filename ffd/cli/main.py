@@ -52,6 +52,7 @@ VERBS: dict[str, Place] = {
     "schema": Place(DOCUMENTS, "document:schema", "Print the JSON Schema of documents."),
     "nodes": Place(CLUSTER, "show:nodes", "List nodes and what is in use on them."),
     "queue": Place(CLUSTER, "show:queue", "List what waits, in the order it will start."),
+    "simulate": Place(CLUSTER, "simulate:simulate", "Simulate a workload, to plan capacity and policy."),
     "daemon": Place(CLUSTER, "daemon:daemon", "Run, inspect and stop a daemon."),
     "fsck": Place(CLUSTER, "fsck:fsck", "Check the stored state of a daemon that is not running."),
     "doctor": Place(SETUP, "doctor:doctor", "Check this machine, and say what to do."),

@@ -77,14 +77,15 @@ class Series:
 
     def add(self, at_ms: int, change: int) -> None:
         """The level changes now."""
-        if at_ms > self._at_ms:
-            self.advance(at_ms)
+        self.advance(at_ms)
         self.level += change
         if self.level > self.peak:
             self.peak = self.level
 
     def advance(self, at_ms: int) -> None:
         """Time went on."""
+        if at_ms <= self._at_ms:
+            return
         if self.level:
             self.integral += self.level * (at_ms - self._at_ms)
             self._fill(self._at_ms - self.begin_ms, at_ms - self.begin_ms)

@@ -148,6 +148,10 @@ class Recorder:
         self._begin(gang, task, running.places, self.begin_ms)
         gang.admitted_at_ms = running.admitted_at_ms
 
+    @property
+    def running_count(self) -> int:
+        return sum(gang.state == "running" for gang in self.running.values())
+
     # ------------------------------------------------------------------------------------------------- inventory
 
     def _nodes_changed(self, at_ms: int, event: ev.NodesChanged) -> None:
@@ -162,7 +166,7 @@ class Recorder:
         self.capacity.add(at_ms, total - self.capacity.level)
 
     def _amount(self, task: Task, replicas: int) -> int:
-        return replicas * (task.resources.gpu_count * 1_000 if self.unit != "slot" else 1_000)
+        return replicas * (task.resources.held_gpu_millis if self.unit != "slot" else 1_000)
 
     # ------------------------------------------------------------------------------------------------- workflows
 
@@ -313,17 +317,20 @@ class Recorder:
         if len(self.bars) >= BARS_COUNT and area <= self.bars[0][0]:
             return
         self._bar_count += 1
+        entry = (area, -self._bar_count, self.bar(gang, at_ms, outcome))
+        if len(self.bars) < BARS_COUNT:
+            heappush(self.bars, entry)
+        else:
+            heapreplace(self.bars, entry)
+
+    def bar(self, gang: Gang, at_ms: int, outcome: str) -> Bar:
+        """The last attempt of a gang, drawn until `at_ms`."""
         nodes = list(dict.fromkeys(place.node for place in gang.places))
         more = f" and {len(nodes) - NODES_SHOWN_COUNT} more" if len(nodes) > NODES_SHOWN_COUNT else ""
         flow, attempt = gang.flow, gang.attempt
         is_fanout = flow.live.tasks[attempt.task].row.item_count > 1
         name = f"{flow.live.row.handle}/{attempt.task}" + (f"[{attempt.item}]" if is_fanout else "")
-        bar = Bar(
+        return Bar(
             name, flow.tenant.name, max(gang.admitted_at_ms, self.begin_ms), at_ms, gang.amount, len(gang.places),
             ", ".join(nodes[:NODES_SHOWN_COUNT]) + more, outcome,
         )  # fmt: skip
-        entry = (area, -self._bar_count, bar)
-        if len(self.bars) < BARS_COUNT:
-            heappush(self.bars, entry)
-        else:
-            heapreplace(self.bars, entry)

@@ -6,10 +6,12 @@ end the names: `_s` seconds, `_hours` GPU-hours (slot-hours where the cluster ha
 
 from __future__ import annotations
 
+from heapq import nlargest
+
 import msgspec
 
 from ffd.simulate.measure import Distribution, Series
-from ffd.simulate.record import SIZES, Bar, Recorder, Tenant
+from ffd.simulate.record import BARS_COUNT, SIZES, Bar, Recorder, Tenant
 
 PLOTTED_COUNT = 12  # tenants with a line of their own in the plots; the rest is drawn together
 OTHERS = "(others)"
@@ -117,9 +119,17 @@ def result_of(recorder: Recorder, label: str = "", notes: list[str] | None = Non
         steps=recorder.world.step_count,
         refused=recorder.world.refused_count,
         plot=_plot(recorder, tenants, end_ms),
-        gantt=sorted((bar for _, _, bar in recorder.bars), key=lambda bar: (bar.begin_ms, bar.name)),
+        gantt=_bars(recorder, end_ms),
         notes=notes or [],
     )
+
+
+def _bars(recorder: Recorder, end_ms: int) -> list[Bar]:
+    """Those that were kept, and what runs now."""
+    bars = [bar for _, _, bar in recorder.bars]
+    bars += [recorder.bar(gang, end_ms, "running") for gang in recorder.running.values() if gang.state == "running"]
+    largest = nlargest(BARS_COUNT, bars, key=lambda bar: (bar.amount * (bar.end_ms - bar.begin_ms), bar.name))
+    return sorted(largest, key=lambda bar: (bar.begin_ms, bar.name))
 
 
 def _waits(found: Distribution) -> Waits:
