@@ -7,23 +7,45 @@ verb is permitted at all (`authz`), encoding, submits (`submission`).
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, TypeVar
 
 import msgspec
 
 from ffd.api.engine import Engine, WatchPage
-from ffd.api.limits import ApiLimits, check_name, page_size
+from ffd.api.limits import ApiLimits, check_name, over, page_size
 from ffd.api.logs import LogQuery
-from ffd.core.commands import Cancel, Done, Resume, Retry, SetPriority, Suspend
+from ffd.core.commands import (
+    Cancel,
+    Cordon,
+    Done,
+    Drain,
+    NodesMarked,
+    Resume,
+    Retry,
+    SetPriority,
+    Suspend,
+    Uncordon,
+)
 from ffd.core.model import AttemptId
-from ffd.core.pages import Explain, ItemPage, QueuePage, TaskPage, WorkflowPage
+from ffd.core.pages import (
+    DrainPage,
+    Explain,
+    HoldPage,
+    ItemPage,
+    NodeDetail,
+    NodePage,
+    QueuePage,
+    TaskPage,
+    WorkflowPage,
+)
 from ffd.errors import Refusal
 from ffd.plugins.ports import ListQuery, Principal
 
 ALL = "*"
 PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
+Marking = TypeVar("Marking", Cordon, Uncordon, Drain)
 Control = TypeVar("Control", Cancel, Suspend, Resume, Retry, SetPriority)
 
 
@@ -158,12 +180,78 @@ class Access(msgspec.Struct, frozen=True):
         size = page_size(limit, self.limits)
         return await self.engine.story(await self.locate(ref, project), token, size)
 
-    async def queue(self) -> list[QueuePage]:
-        return [page for page in await self.engine.queue() if self.may_use(page.project)]
+    async def queue(self, project: str = "") -> list[QueuePage]:
+        """Of one project, or of all: what the caller may not see is in its place without names, neighbours as one."""
+        pages = await self.engine.queue()
+        if project:
+            return [page for page in pages if page.project == project and self.may_use(project)]
+        if self.sees_all:
+            return pages
+        found: list[QueuePage] = []
+        for page in pages:
+            if self.may_use(page.project):
+                found.append(page)
+            elif found and not found[-1].project:
+                together = found[-1].waiting_count + page.waiting_count
+                found[-1] = msgspec.structs.replace(found[-1], waiting_count=together)
+            else:
+                count = page.waiting_count
+                found.append(
+                    QueuePage(position=page.position, project="", gang="", waiting_count=count, head="", reason="")
+                )
+        return found
+
+    # --------------------------------------------------------------------------------------------------------- nodes
+
+    async def nodes(self, after: str = "") -> list[NodePage]:
+        """By name, from behind `after`."""
+        check_name(after, "after", self.limits)
+        return [page for page in await self.engine.nodes() if page.name > after]
+
+    async def node(self, name: str) -> NodeDetail:
+        """What others hold there is told as one, without names."""
+        page = await self.engine.node(check_name(name, "name", self.limits))
+        own = tuple(hold for hold in page.holds if self.may_use(hold.project))
+        others = [hold for hold in page.holds if not self.may_use(hold.project)]
+        if not others:
+            return page
+        gpus = tuple(sorted(gpu for hold in others for gpu in hold.gpus))
+        together = HoldPage(replica_count=sum(hold.replica_count for hold in others), gpus=gpus)
+        return NodeDetail(node=page.node, holds=(*own, together))
+
+    async def preview_drain(self, nodes: Sequence[str], labels: Mapping[str, str], grace_ms: int | None) -> DrainPage:
+        self._check_selection(nodes, labels)
+        return await self.engine.preview_drain(tuple(nodes), dict(labels), _grace(grace_ms))
+
+    async def mark_nodes(
+        self, kind: type[Marking], nodes: Sequence[str], labels: Mapping[str, str], key: str, **arguments: Any
+    ) -> NodesMarked:
+        """Cordon, uncordon, drain. Idempotent by `key`."""
+        check_name(key, "key", self.limits)
+        self._check_selection(nodes, labels)
+        _grace(arguments.get("grace_ms"))
+        payload = msgspec.json.encode([kind.__name__, sorted(nodes), sorted(labels.items()), sorted(arguments.items())])
+        command = kind(
+            by=self.principal.name, project="", key=key, payload_digest=sha256(payload).hexdigest(),
+            nodes=tuple(nodes), labels=dict(labels), **arguments,
+        )  # fmt: skip
+        answer = await self.engine.ask(command)
+        assert isinstance(answer, NodesMarked)
+        return answer
+
+    def _check_selection(self, nodes: Sequence[str], labels: Mapping[str, str]) -> None:
+        if len(labels) > self.limits.labels_count:
+            raise over("labels_count", "a selection has more labels than", self.limits.labels_count)
+        for text in (*nodes, *labels, *labels.values()):
+            check_name(text, "nodes", self.limits)
 
     async def log_query(self, ref: str, project: str, **query: Any) -> LogQuery:
         check_name(query["task"], "task", self.limits)
         return LogQuery(workflow=await self.locate(ref, project), **query)
+
+
+def _grace(grace_ms: int | None) -> int | None:
+    return grace_ms if grace_ms is None else _natural(grace_ms, "grace_ms")
 
 
 def _natural(number: int, field: str) -> int:

@@ -15,11 +15,11 @@ project when it has one. Close iterators that are left early (`contextlib.aclosi
 from __future__ import annotations
 
 import builtins
-import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Self
 
 from ffd.api.address import default_address, parse_address
+from ffd.api.cluster_client import ClusterCalls, new_key
 from ffd.api.codec import decode_object, encode_json, from_proto
 from ffd.api.engine import WatchPage
 from ffd.api.link import Link
@@ -27,11 +27,10 @@ from ffd.api.problem import DocumentRefusal, from_detail
 from ffd.api.shapes import LogBatch, LogChunk, LogLines, Submission, SubmitResult
 from ffd.core.commands import Done
 from ffd.core.model import AttemptId
-from ffd.core.pages import DaemonPage, Explain, ItemPage, NodePage, QueuePage, TaskPage, WorkflowPage
+from ffd.core.pages import Explain, ItemPage, TaskPage, WorkflowPage
 from ffd.errors import FfdError, Unavailable
-from ffd.proto.ffd.v1 import cluster_pb2, logs_pb2
+from ffd.proto.ffd.v1 import logs_pb2
 from ffd.proto.ffd.v1 import workflows_pb2 as pb
-from ffd.proto.ffd.v1.cluster_grpc import ClusterStub
 from ffd.proto.ffd.v1.logs_grpc import LogsStub
 from ffd.proto.ffd.v1.workflows_grpc import WorkflowsStub
 
@@ -45,7 +44,7 @@ PAGE_COUNT = 1_000
 TIMEOUT_MS = 30_000
 
 
-class Client:
+class Client(ClusterCalls):
     """Made by `connect`. Safe to use from many tasks of one loop; calls share one connection."""
 
     def __init__(self, link: Link, project: str) -> None:
@@ -148,7 +147,7 @@ class Client:
             filename=submission.filename, format=submission.format, params_json=encode_json(submission.params),
             params_text=submission.params_text, project=submission.project,
             default_project=submission.default_project or self._project, priority=submission.priority,
-            key=submission.key or _new_key(), base_dir=submission.base_dir, dry_run=submission.dry_run,
+            key=submission.key or new_key(), base_dir=submission.base_dir, dry_run=submission.dry_run,
             labels=submission.labels,
         )  # fmt: skip
 
@@ -231,7 +230,7 @@ class Client:
 
     async def cancel(self, ref: str, *, now: bool = False, key: str = "") -> Done:
         """Final: after it nothing new of it starts. `now` skips its finally tasks too."""
-        request = pb.CancelRequest(ref=ref, project=self._project, key=key or _new_key(), now=now)
+        request = pb.CancelRequest(ref=ref, project=self._project, key=key or new_key(), now=now)
         return from_proto(Done, await self._workflows("Cancel", request))
 
     async def suspend(self, ref: str, *, key: str = "") -> Done:
@@ -247,11 +246,11 @@ class Client:
 
     async def set_priority(self, ref: str, priority: int, *, key: str = "") -> Done:
         """0 to 1000; applies to what is not yet admitted."""
-        request = pb.SetPriorityRequest(ref=ref, project=self._project, key=key or _new_key(), priority=priority)
+        request = pb.SetPriorityRequest(ref=ref, project=self._project, key=key or new_key(), priority=priority)
         return from_proto(Done, await self._workflows("SetPriority", request))
 
     async def _control(self, verb: str, ref: str, key: str) -> Done:
-        request = pb.ControlRequest(ref=ref, project=self._project, key=key or _new_key())
+        request = pb.ControlRequest(ref=ref, project=self._project, key=key or new_key())
         return from_proto(Done, await self._workflows(verb, request))
 
     # ------------------------------------------------------------------------------------------------------- events
@@ -332,42 +331,8 @@ class Client:
             except Unavailable as error:
                 await patience.wait(error)
 
-    # ------------------------------------------------------------------------------------------------------ cluster
-
-    async def nodes(self) -> builtins.list[NodePage]:
-        """Sorted by name."""
-        reply = await self._link.call(ClusterStub, "Nodes", cluster_pb2.NodesRequest())
-        return [from_proto(NodePage, page) for page in reply.nodes]
-
-    async def queue(self) -> builtins.list[QueuePage]:
-        """What waits, in scheduling order."""
-        reply = await self._link.call(ClusterStub, "Queue", cluster_pb2.QueueRequest())
-        return [from_proto(QueuePage, page) for page in reply.queue]
-
-    async def status(self) -> DaemonPage:
-        return from_proto(DaemonPage, await self._link.call(ClusterStub, "Status", cluster_pb2.StatusRequest()))
-
-    async def stop_daemon(self) -> None:
-        """Ask the daemon to stop (administrators). Its tasks go on. It may close before its answer is read."""
-        try:
-            await self._link.call(ClusterStub, "Stop", cluster_pb2.StopRequest())
-        except Unavailable:
-            if await self._answers():
-                raise
-
-    async def _answers(self) -> bool:
-        try:
-            await self.status()
-        except Unavailable:
-            return False
-        return True
-
     async def _workflows(self, method: str, request: Any) -> Any:
         return await self._link.call(WorkflowsStub, method, request)
-
-
-def _new_key() -> str:
-    return secrets.token_hex(16)
 
 
 def _result(reply: pb.SubmitReply) -> SubmitResult:

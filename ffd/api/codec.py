@@ -20,7 +20,7 @@ from google.protobuf.message import Message
 from ffd.api.engine import BarrierState, TaskInputs, WatchPage
 from ffd.api.shapes import LogBatch, LogChunk, LogLines
 from ffd.core import pages
-from ffd.core.commands import Accepted, Done
+from ffd.core.commands import Accepted, Done, NodesMarked
 from ffd.core.model import AttemptId, Cause
 from ffd.errors import Refusal
 from ffd.proto.ffd.v1 import logs_pb2, pages_pb2
@@ -35,6 +35,11 @@ MESSAGES: dict[type[msgspec.Struct], type[Message]] = {
     pages.TaskPage: pages_pb2.TaskPage,
     pages.ItemPage: pages_pb2.ItemPage,
     pages.NodePage: pages_pb2.NodePage,
+    pages.HoldPage: pages_pb2.HoldPage,
+    pages.NodeDetail: pages_pb2.NodeDetail,
+    pages.GpuPage: pages_pb2.GpuPage,
+    pages.StopPage: pages_pb2.StopPage,
+    pages.DrainPage: pages_pb2.DrainPage,
     pages.Check: pages_pb2.Check,
     pages.Explain: pages_pb2.Explain,
     pages.QueuePage: pages_pb2.QueuePage,
@@ -45,6 +50,7 @@ MESSAGES: dict[type[msgspec.Struct], type[Message]] = {
     BarrierState: pages_pb2.BarrierState,
     Accepted: pages_pb2.Accepted,
     Done: pages_pb2.Done,
+    NodesMarked: pages_pb2.NodesMarked,
     LogChunk: logs_pb2.LogChunk,
     LogLines: logs_pb2.LogLines,
     LogBatch: logs_pb2.LogBatch,

@@ -6,14 +6,26 @@ Errors: Refusal (the user's), Unavailable (no leader here now; `hint` holds the 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from ffd.core.commands import Answer, AnyCommand
 from ffd.core.model import AttemptId
-from ffd.core.pages import DaemonPage, EventPage, Explain, ItemPage, NodePage, QueuePage, TaskPage, WorkflowPage
+from ffd.core.pages import (
+    DaemonPage,
+    DrainPage,
+    EventPage,
+    Explain,
+    GpuPage,
+    ItemPage,
+    NodeDetail,
+    NodePage,
+    QueuePage,
+    TaskPage,
+    WorkflowPage,
+)
 from ffd.core.reports import CheckpointReported, OutputsReported
 from ffd.plugins.ports import ListQuery, LogStore
 
@@ -86,6 +98,14 @@ class Engine(Protocol):
         ...
 
     async def nodes(self) -> list[NodePage]: ...
+
+    async def node(self, name: str) -> NodeDetail: ...
+
+    async def gpus(self) -> list[GpuPage]: ...
+
+    async def preview_drain(self, nodes: Sequence[str], labels: Mapping[str, str], grace_ms: int | None) -> DrainPage:
+        """What a Drain of these nodes would do now; changes nothing. Refusal as of the command."""
+        ...
 
     async def queue(self) -> list[QueuePage]: ...
 

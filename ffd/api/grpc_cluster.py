@@ -6,11 +6,12 @@ from grpclib.health.v1 import health_grpc, health_pb2
 
 from ffd.api import logs
 from ffd.api.access import Access
-from ffd.api.codec import many
+from ffd.api.codec import fitting, many, to_proto
 from ffd.api.grpc_server import Send, streaming, unary
 from ffd.api.serving import Serving
 from ffd.api.shapes import LogChunk
-from ffd.core.pages import DaemonPage
+from ffd.core.commands import Cordon, Drain, NodesMarked, Uncordon
+from ffd.core.pages import DaemonPage, NodeDetail
 from ffd.errors import Refusal
 from ffd.proto.ffd.v1 import cluster_grpc, logs_grpc, logs_pb2
 from ffd.proto.ffd.v1 import cluster_pb2 as pb
@@ -46,11 +47,39 @@ class Cluster(cluster_grpc.ClusterBase):
 
     @unary("nodes")
     async def Nodes(self, access: Access, request: pb.NodesRequest) -> pb.NodesReply:
-        return pb.NodesReply(nodes=many(await access.engine.nodes()))
+        nodes, more = fitting(await access.nodes(request.after), access.limits.reply_bytes)
+        return pb.NodesReply(nodes=nodes, more=more)
+
+    @unary("node")
+    async def Node(self, access: Access, request: pb.NodeRequest) -> NodeDetail:
+        return await access.node(request.name)
+
+    @unary("gpus")
+    async def Gpus(self, access: Access, request: pb.GpusRequest) -> pb.GpusReply:
+        return pb.GpusReply(gpus=many(await access.engine.gpus()))
+
+    @unary("cordon")
+    async def Cordon(self, access: Access, request: pb.CordonRequest) -> NodesMarked:
+        return await access.mark_nodes(Cordon, request.nodes, request.labels, request.key, why=request.why)
+
+    @unary("uncordon")
+    async def Uncordon(self, access: Access, request: pb.UncordonRequest) -> NodesMarked:
+        return await access.mark_nodes(Uncordon, request.nodes, request.labels, request.key)
+
+    @unary("drain")
+    async def Drain(self, access: Access, request: pb.DrainRequest) -> pb.DrainReply:
+        grace_ms = request.grace_ms if request.HasField("grace_ms") else None
+        if request.preview:
+            page = await access.preview_drain(request.nodes, request.labels, grace_ms)
+            return pb.DrainReply(preview=to_proto(page))
+        marked = await access.mark_nodes(
+            Drain, request.nodes, request.labels, request.key, why=request.why, grace_ms=grace_ms
+        )
+        return pb.DrainReply(marked=to_proto(marked))
 
     @unary("queue")
     async def Queue(self, access: Access, request: pb.QueueRequest) -> pb.QueueReply:
-        return pb.QueueReply(queue=many(await access.queue()))
+        return pb.QueueReply(queue=many(await access.queue(request.project)))
 
     @unary("status")
     async def Status(self, access: Access, request: pb.StatusRequest) -> DaemonPage:

@@ -26,7 +26,8 @@ from ffd.api.http_shapes import Body, Query
 from ffd.api.limits import ApiLimits, over
 from ffd.api.listen import Bound
 from ffd.api.problem import Problem, problem
-from ffd.api.routes import DOCUMENT_TYPES, JSON_TYPE, ROUTES, Call, Reply, Route, Streamer
+from ffd.api.route import JSON_TYPE, Call, Reply, Route, Streamer
+from ffd.api.routes import DOCUMENT_TYPES, ROUTES
 from ffd.api.serving import Serving
 from ffd.api.traffic import only_error
 from ffd.errors import FfdError, Refusal, Unavailable

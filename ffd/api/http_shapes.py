@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from ffd.core.pages import EventPage, ItemPage, NodePage, QueuePage, TaskPage, WorkflowPage
+from ffd.core.commands import NodesMarked
+from ffd.core.pages import DrainPage, EventPage, GpuPage, ItemPage, NodePage, QueuePage, TaskPage, WorkflowPage
 
 DEFAULT_PAGE_COUNT = 100
 
@@ -40,6 +41,10 @@ class ListTasks(Scope):
 class ListItems(Scope):
     after: int = -1
     limit: int = DEFAULT_PAGE_COUNT
+
+
+class ListNodes(Query):
+    after: str = ""
 
 
 class OfItem(Scope):
@@ -119,6 +124,24 @@ class PriorityBody(Body):
     priority: int
 
 
+class NodesBody(Body):
+    """Which nodes: the one of the path or those named, and those that have all of `labels`."""
+
+    nodes: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+
+
+class CordonBody(NodesBody):
+    why: str = ""
+
+
+class DrainBody(CordonBody):
+    """`grace_ms`: how long each attempt may take to stop; null = its checkpoint grace. `preview`: change nothing."""
+
+    grace_ms: int | None = None
+    preview: bool = False
+
+
 class MetricsBody(Body):
     """Progress and metrics of a task."""
 
@@ -167,7 +190,21 @@ class AttemptList(msgspec.Struct):
 
 
 class NodeList(msgspec.Struct):
+    """`next`: ask again with it as `after`; null = this was the last page."""
+
     nodes: list[NodePage]
+    next: str | None
+
+
+class GpuList(msgspec.Struct):
+    gpus: list[GpuPage]
+
+
+class Drained(msgspec.Struct):
+    """Which nodes were marked; or with `preview` what would be stopped."""
+
+    marked: NodesMarked | None
+    preview: DrainPage | None
 
 
 class QueueList(msgspec.Struct):

@@ -15,7 +15,7 @@ from ffd.api.problem import Problem
 from ffd.core.document.faults import Fault
 
 if TYPE_CHECKING:
-    from ffd.api.routes import Route
+    from ffd.api.route import Route
 
 REF = "#/components/schemas/{name}"
 DESCRIPTION = """\
@@ -114,7 +114,7 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
 
 def _headers(route: Route) -> list[dict[str, Any]]:
     names = []
-    if route.method != "GET" and VERBS[route.verb] == "user":
+    if route.method != "GET" and VERBS[route.verb] in ("user", "admin"):
         names.append("Idempotency-Key")
     if route.stream is not None:
         names.append("Last-Event-ID")

@@ -8,18 +8,16 @@ A route with `stream` answers `Accept: text/event-stream` with Server-Sent Event
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from ffd.api import http_shapes as shapes
 from ffd.api import logs
-from ffd.api.access import Access
-from ffd.api.authz import VERBS
+from ffd.api.cluster_routes import CLUSTER_ROUTES
 from ffd.api.grpc_tasks import metrics, rank
 from ffd.api.limits import check_name, over, page_size
-from ffd.api.serving import Serving
+from ffd.api.route import JSON_TYPE, PREFIX, Call, EventSink, Reply, Route
 from ffd.api.shapes import Submission, SubmitResult
 from ffd.api.traffic import closing
 from ffd.core.commands import Cancel, Done, Resume, Retry, SetPriority, Suspend
@@ -30,64 +28,7 @@ from ffd.plugins.ports import ListQuery
 
 P = TypeVar("P", bound=Page)
 DOCUMENT_TYPES = ("application/yaml", "application/x-yaml", "text/yaml")
-JSON_TYPE = "application/json"
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # of Prometheus
-PREFIX = "/api/v1"
-
-
-class Call(NamedTuple):
-    """One request, permitted, checked and decoded. `body` is the decoded JSON, or for a document its bytes."""
-
-    access: Access
-    serving: Serving
-    path: dict[str, str]
-    query: Any
-    body: Any
-    content_type: str
-    key: str  # Idempotency-Key
-    last_event_id: str
-
-
-class Reply(NamedTuple):
-    """A reply that is more than a struct with status 200."""
-
-    status: int
-    body: Any = None  # a struct, JSON data, or text
-    headers: dict[str, str] = {}
-    content_type: str = JSON_TYPE
-
-
-class EventSink(Protocol):
-    """Where a streamer puts its events. Errors before `open` become a problem, later ones an `error` event."""
-
-    async def open(self) -> None: ...
-
-    async def send(self, identity: str, event: str, data: Any) -> None: ...
-
-
-Handler = Callable[[Call], Awaitable[Any]]
-Streamer = Callable[[Call, EventSink], Awaitable[None]]
-
-
-class Route(NamedTuple):
-    """`document`: the body is a workflow document, or an envelope with one. `stream`: what events to send."""
-
-    method: str
-    path: str
-    verb: str
-    summary: str
-    handler: Handler | None
-    reply: Any
-    query: type[shapes.Query] = shapes.Query
-    body: type[shapes.Body] | None = None
-    document: bool = False
-    stream: Streamer | None = None
-    event: Any = None
-    status: int = 200
-
-    @property
-    def permission(self) -> str:
-        return VERBS[self.verb]
 
 
 # -------------------------------------------------------------------------------------------------------- workflows
@@ -279,14 +220,6 @@ def _text(data: bytes) -> str:
 # ----------------------------------------------------------------------------------------------- cluster, daemon, SDK
 
 
-async def nodes(call: Call) -> shapes.NodeList:
-    return shapes.NodeList(await call.access.engine.nodes())
-
-
-async def queue(call: Call) -> shapes.QueueList:
-    return shapes.QueueList(await call.access.queue())
-
-
 async def status(call: Call) -> DaemonPage:
     return await call.access.engine.status()
 
@@ -374,8 +307,7 @@ ROUTES: tuple[Route, ...] = (
         "GET", PREFIX + "/events", "watch", "Follow the events of all workflows", None, None, shapes.AllEvents,
         stream=stream_events, event=shapes.EventList,
     ),
-    Route("GET", PREFIX + "/nodes", "nodes", "List the nodes", nodes, shapes.NodeList),
-    Route("GET", PREFIX + "/queue", "queue", "Show what waits, in scheduling order", queue, shapes.QueueList),
+    *CLUSTER_ROUTES,
     Route("GET", PREFIX + "/status", "status", "Show the daemon", status, DaemonPage),
     Route(
         "POST", "/v1/metrics", "progress", "Report progress and metrics of a task", report_metrics, None,

@@ -11,13 +11,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ffd.core.model import Node, Place
+from ffd.core.model import Node
+from ffd.core.nodespace import WHOLE_MILLIS
 from ffd.core.pages import NodePage
 from ffd.core.schedule.place import find_places
 from ffd.core.space import Space
-from ffd.core.spec import Resources, Spec, Task
+from ffd.core.spec import Spec, Task
 
 PLENTY = sys.maxsize
+CLOSED = ("cordoned", "draining", "quarantined")
 
 
 def verdict(spec: Spec, nodes: Sequence[NodePage] | None) -> str:
@@ -41,20 +43,27 @@ def _fits(task: Task, space: Space) -> bool:
 
 
 def _space(nodes: Sequence[NodePage], is_empty: bool) -> Space:
+    """The nodes as they are, or as if nothing ran and none were closed."""
     space = Space()
+    there = [page for page in nodes if page.state != "lost"]
     space.replace(
         tuple(
             Node(
                 name=page.name, gpu_type=page.gpu_type, gpu_count=page.gpu_count, cpu_millis=page.cpu_millis,
                 memory_bytes=page.memory_bytes, slot_count=page.slot_count, disk_bytes=PLENTY, labels=page.labels,
+                mig=page.mig, numa=page.numa, taints=page.taints,
             )
-            for page in nodes
+            for page in there
         )
     )  # fmt: skip
-    for page in () if is_empty else nodes:
-        used = Resources(
-            gpu_count=page.gpu_used_count, cpu_millis=page.cpu_used_millis, memory_bytes=page.memory_used_bytes
-        )
-        space.take((Place(page.name, tuple(range(page.gpu_used_count))),), used)
-        space.nodes[page.name].slots = page.slot_count - page.slot_used_count
+    for page in () if is_empty else there:
+        gpus = page.gpu_free_millis
+        slices = {profile: tuple(range(count)) for profile, count in page.mig_free.items()}
+        space.nodes[page.name].restore(
+            (
+                page.slot_count - page.slot_used_count, page.cpu_millis - page.cpu_used_millis,
+                page.memory_bytes - page.memory_used_bytes, PLENTY, gpus, gpus.count(WHOLE_MILLIS), slices,
+                page.state in CLOSED,
+            )
+        )  # fmt: skip
     return space

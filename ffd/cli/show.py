@@ -1,4 +1,4 @@
-"""Verbs that only look: ls, get, events, watch, nodes, queue. (`describe` has its own file.)
+"""Verbs that only look: ls, get, events, watch. (`describe` has its own file, `cluster` looks at nodes and the queue.)
 
 One call per page; nothing is polled. Never here: how a page is computed, formats (`output`).
 """
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 STATES = ("accepted", "running", "suspended", "succeeded", "failed", "cancelled")
 
 
-def _age(at_ms: int) -> str:
-    return terminal.duration(terminal.now_ms() - at_ms) if at_ms else ""
-
-
 def workflow_columns() -> list[Column]:
     """Columns of WorkflowPage."""
     return [
@@ -33,7 +29,7 @@ def workflow_columns() -> list[Column]:
         Column("STATE", lambda page: page.state, state=True),
         Column("DONE", lambda page: words.settled(page.counts), right=True),
         Column("TOOK", lambda page: words.took(page.started_at_ms, page.ended_at_ms, terminal.now_ms()), right=True),
-        Column("AGE", lambda page: _age(page.accepted_at_ms), right=True),
+        Column("AGE", lambda page: terminal.since(page.accepted_at_ms), right=True),
         Column("PROJECT", lambda page: page.project),
         Column("ID", lambda page: str(page.id), wide=True, right=True),
         Column("PRIORITY", lambda page: str(page.priority), wide=True, right=True),
@@ -66,7 +62,7 @@ def item_columns() -> list[Column]:
         Column("ITEM", lambda page: str(page.item), right=True),
         Column("STATE", lambda page: page.state, state=True),
         Column("TRY", lambda page: str(page.attempt) if page.attempt else "", right=True),
-        Column("SINCE", lambda page: _age(page.since_at_ms), right=True),
+        Column("SINCE", lambda page: terminal.since(page.since_at_ms), right=True),
         Column("FAILED", lambda page: str(page.user_failures), wide=True, right=True),
         Column("LOST", lambda page: str(page.infra_failures), wide=True, right=True),
         Column("NODES", lambda page: ",".join(page.nodes)),
@@ -200,44 +196,3 @@ def watch(session: Session, target: refs.Target | None, from_start: bool, form: 
             output.write("".join(event_line(event, form) for event in page.events))
 
     session.call(work)
-
-
-# ---------------------------------------------------------------------------------------------------------- cluster
-
-
-@click.command(cls=Verb)
-@output.output_option
-@pass_session
-def nodes(session: Session, form: str) -> None:
-    """List nodes: what they have, and what is reserved there."""
-    columns = [
-        Column("NODE", lambda page: page.name),
-        Column("GPUS", words.gpus),
-        Column("CPUS", lambda page: f"{words.cpus(page.cpu_used_millis)}/{words.cpus(page.cpu_millis)}", right=True),
-        Column(
-            "MEMORY",
-            lambda page: f"{terminal.size(page.memory_used_bytes)}/{terminal.size(page.memory_bytes)}",
-            right=True,
-        ),
-        Column("SLOTS", lambda page: f"{page.slot_used_count}/{page.slot_count}", right=True),
-        Column("LABELS", lambda page: ",".join(f"{key}={text}" for key, text in page.labels.items()), wide=True),
-    ]
-    pages = session.call(lambda client: client.nodes())
-    output.emit_list(pages, columns, form, lambda page: str(page.name), "no nodes")
-
-
-@click.command(cls=Verb)
-@output.output_option
-@pass_session
-def queue(session: Session, form: str) -> None:
-    """List what waits for space: one line per kind of request, in the order of their heads."""
-    columns = [
-        Column("POSITION", lambda page: str(page.position), right=True),
-        Column("PROJECT", lambda page: page.project),
-        Column("GANG", lambda page: page.gang),
-        Column("WAITING", lambda page: str(page.waiting_count), right=True),
-        Column("HEAD", lambda page: page.head),
-        Column("REASON", lambda page: page.reason),
-    ]
-    pages = session.call(lambda client: client.queue())
-    output.emit_list(pages, columns, form, lambda page: str(page.head), "nothing waits")

@@ -147,3 +147,8 @@ def instant(at_ms: int) -> str:
 def now_ms() -> int:
     """The wall clock, for showing ages only."""
     return time.time_ns() // 1_000_000
+
+
+def since(at_ms: int) -> str:
+    """How long ago that instant was; "" for none."""
+    return duration(now_ms() - at_ms) if at_ms else ""

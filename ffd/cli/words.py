@@ -6,11 +6,11 @@ Called by the verbs that show things and by `progress`. Never here: colours, tab
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ffd.cli import refs, terminal
 from ffd.core.model import TERMINAL, Cause
-from ffd.core.pages import NodePage, TaskPage, WorkflowPage
+from ffd.core.pages import HoldPage, NodePage, StopPage, TaskPage, WorkflowPage
 
 COUNT_ORDER = (
     "running", "launching", "admitted", "stopping", "backoff", "ready", "waiting",
@@ -99,6 +99,40 @@ def summary(page: WorkflowPage) -> str:
 def gpus(node: NodePage) -> str:
     """`5/8 H100`: used of all; "" without any."""
     return f"{node.gpu_used_count}/{node.gpu_count} {node.gpu_type}".rstrip() if node.gpu_count else ""
+
+
+def free_gpus(free_millis: Sequence[int]) -> str:
+    """`0-3,6, 0.5 of 4`: which are wholly free, and what is left of shared ones."""
+    whole = ranges([index for index, millis in enumerate(free_millis) if millis == 1000])
+    shared = [f"{millis / 1000:g} of {index}" for index, millis in enumerate(free_millis) if 0 < millis < 1000]
+    return ", ".join(filter(None, (whole, *shared))) or "none"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """`0-3,6` of ascending numbers."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def some(names: Sequence[str], count: int) -> str:
+    """`n1, n2 and 7 more`."""
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more
+
+
+def pairs(labels: Mapping[str, str]) -> str:
+    """`rack=r1,zone=a`."""
+    return ",".join(f"{key}={text}" for key, text in labels.items())
+
+
+def attempt(page: HoldPage | StopPage) -> str:
+    """`llm.42/train[3]#2`."""
+    return f"{page.workflow}/{page.task}[{page.item}]#{page.attempt}"
 
 
 def cpus(millis: int) -> str:

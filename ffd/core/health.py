@@ -152,7 +152,7 @@ def closed_text(mark: NodeMark) -> str:
     """Why the node takes no work, for people; "" when it does."""
     reasons = []
     if mark.cordoned:
-        word = "draining" if mark.draining else "cordoned"
+        word = "drained" if mark.draining else "cordoned"
         reasons.append(word + (f" by {mark.by}" if mark.by else "") + (f": {mark.why}" if mark.why else ""))
     if mark.quarantine == "closed":
         reasons.append(f"quarantined after {failures_text(mark)}")

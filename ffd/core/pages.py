@@ -82,7 +82,10 @@ class ItemPage(Page, frozen=True, kw_only=True):
 
 
 class NodePage(Page, frozen=True, kw_only=True):
-    """One node: what it has and what is reserved on it."""
+    """One node: what it has, what is reserved on it, and how it is. `state`: ready, probation (takes work; the next
+    failure or success decides), cordoned, draining (what ran there is still stopping), quarantined, or lost (known, and
+    not in the inventory). `why` it is so. `gpu_free_millis`: free thousandths of each GPU, by index; `mig_free`: free
+    slices by profile."""
 
     name: str
     gpu_type: str = ""
@@ -95,6 +98,83 @@ class NodePage(Page, frozen=True, kw_only=True):
     slot_count: int = 0
     slot_used_count: int = 0
     labels: dict[str, str] = {}
+    state: str = "ready"
+    why: str = ""
+    until_at_ms: int = 0  # end of its quarantine
+    gpu_free_millis: tuple[int, ...] = ()
+    mig: dict[str, int] = {}  # profile -> slices
+    mig_free: dict[str, int] = {}
+    numa: tuple[int, ...] = ()  # NUMA node of each GPU
+    taints: tuple[str, ...] = ()
+
+
+class HoldPage(Page, frozen=True, kw_only=True):
+    """An attempt that holds room on a node. `replica_count`, `gpus`: of it on this node. Without a `workflow`: all of
+    those that the reader may not see, together."""
+
+    workflow: str = ""  # handle
+    project: str = ""
+    task: str = ""
+    item: int = -1
+    attempt: int = 0
+    state: str = ""
+    replica_count: int = 0
+    gpus: tuple[int, ...] = ()
+    since_at_ms: int = 0  # when it was admitted
+
+
+class NodeDetail(Page, frozen=True, kw_only=True):
+    """One node, and who holds room there, in the order of admission."""
+
+    node: NodePage
+    holds: tuple[HoldPage, ...] = ()
+
+
+class GpuPage(Page, frozen=True, kw_only=True):
+    """All GPUs of one model. `total_count` = used + free + closed. Free ones are wholly free, on nodes that take work;
+    `fragmented_count` of them lie on nodes that are not empty: no replica that fills a node can have them. Closed ones
+    are free on nodes that take none. `gang_replicas` x `gang_gpus_count`: the largest gang of whole nodes that fits
+    now; `domains`: the same within one domain of a topology level."""
+
+    model: str
+    node_count: int = 0
+    total_count: int = 0
+    used_count: int = 0
+    free_count: int = 0
+    fragmented_count: int = 0
+    cordoned_count: int = 0
+    quarantined_count: int = 0
+    gang_replicas: int = 0
+    gang_gpus_count: int = 0
+    domains: dict[str, int] = {}
+
+
+class StopPage(Page, frozen=True, kw_only=True):
+    """A gang that a drain would stop. `lost_ms`: its work since its last checkpoint, or its start, which is done again.
+    `elsewhere`: nodes where it could go at once; none = it would wait."""
+
+    workflow: str
+    project: str = ""
+    task: str = ""
+    item: int = -1
+    attempt: int = 0
+    replica_count: int = 0
+    gpu_millis: int = 0  # of all its replicas
+    lost_ms: int = 0
+    has_checkpoint: bool = False  # of this attempt
+    grace_ms: int = 0
+    elsewhere: tuple[str, ...] = ()
+
+
+class DrainPage(Page, frozen=True, kw_only=True):
+    """What a drain of these nodes would do now. `lost_gpu_ms`: GPU time that would be spent again."""
+
+    nodes: tuple[str, ...]
+    stops: tuple[StopPage, ...] = ()
+    replica_count: int = 0
+    gpu_millis: int = 0
+    lost_gpu_ms: int = 0
+    waiting_count: int = 0  # gangs that find no room elsewhere now
 
 
 class Check(Page, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ import msgspec
 from ffd.core import events as ev
 from ffd.core.live import LiveTask, LiveWorkflow
 from ffd.core.model import TERMINAL, AttemptId, Cause, Item
-from ffd.core.pages import Check, EventPage, Explain, ItemPage, NodePage, QueuePage, TaskPage, WorkflowPage
+from ffd.core.pages import Check, EventPage, Explain, ItemPage, QueuePage, TaskPage, WorkflowPage
 from ffd.core.schedule import explain as reasons
 from ffd.core.state import State
 from ffd.core.story import event_text
@@ -129,26 +129,6 @@ def attempt_ids(state: State, workflow: int, task: str, item: int) -> list[Attem
     items = state.workflows[workflow].tasks[task].items
     last = items[item].number if 0 <= item < len(items) else 0
     return [AttemptId(workflow, task, item, number) for number in range(1, last + 1)]
-
-
-def node_pages(state: State) -> list[NodePage]:
-    """Nodes in name order."""
-    return [
-        NodePage(
-            name=node.name,
-            gpu_type=node.gpu_type,
-            gpu_count=node.gpu_count,
-            gpu_used_count=node.gpu_count - space.whole_count,
-            cpu_millis=node.cpu_millis,
-            cpu_used_millis=node.cpu_millis - space.cpu_millis,
-            memory_bytes=node.memory_bytes,
-            memory_used_bytes=node.memory_bytes - space.memory_bytes,
-            slot_count=node.slot_count,
-            slot_used_count=node.slot_count - space.slots,
-            labels=node.labels,
-        )
-        for node, space in ((space.node, space) for space in state.space.nodes.values())
-    ]
 
 
 def queue_pages(state: State) -> list[QueuePage]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -17,10 +17,22 @@ import msgspec
 
 import ffd
 from ffd.api.engine import BarrierState, TaskInputs, WatchPage
-from ffd.core import views
+from ffd.core import cluster_views, views
 from ffd.core.commands import Accepted, Answer, AnyCommand, Done, Retry
 from ffd.core.model import AttemptId
-from ffd.core.pages import Check, DaemonPage, Explain, ItemPage, NodePage, QueuePage, TaskPage, WorkflowPage
+from ffd.core.pages import (
+    Check,
+    DaemonPage,
+    DrainPage,
+    Explain,
+    GpuPage,
+    ItemPage,
+    NodeDetail,
+    NodePage,
+    QueuePage,
+    TaskPage,
+    WorkflowPage,
+)
 from ffd.core.reports import CheckpointReported, OutputsReported
 from ffd.core.state import State
 from ffd.daemon.parts import Parts
@@ -157,7 +169,19 @@ class DaemonEngine:
         return await self.lead().reads.read(workflow, checked)
 
     async def nodes(self) -> list[NodePage]:
-        return await self.lead().reads.cluster(views.node_pages)
+        return await self.lead().reads.cluster(cluster_views.node_pages)
+
+    async def node(self, name: str) -> NodeDetail:
+        return await self.lead().reads.cluster(lambda state: cluster_views.node_detail(state, name))
+
+    async def gpus(self) -> list[GpuPage]:
+        return await self.lead().reads.cluster(cluster_views.gpu_pages)
+
+    async def preview_drain(self, nodes: Sequence[str], labels: Mapping[str, str], grace_ms: int | None) -> DrainPage:
+        now_ms = self._parts.clock.wall_ms()
+        return await self.lead().reads.cluster(
+            lambda state: cluster_views.drain_page(state, nodes, labels, grace_ms, now_ms)
+        )
 
     async def queue(self) -> list[QueuePage]:
         return await self.lead().reads.cluster(views.queue_pages)

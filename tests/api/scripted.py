@@ -7,7 +7,7 @@ an idempotency key has one effect. It decides nothing: tests put pages and event
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,23 @@ from ffd.api.client import Client
 from ffd.api.engine import BarrierState, TaskInputs, WatchPage
 from ffd.api.limits import ApiLimits
 from ffd.api.server import ApiServer
-from ffd.core.commands import Accepted, Answer, AnyCommand, Done, Submit
+from ffd.core.commands import Accepted, Answer, AnyCommand, Done, Drain, NodesMarked, OfNodes, Submit
 from ffd.core.model import AttemptId
-from ffd.core.pages import DaemonPage, EventPage, Explain, ItemPage, NodePage, QueuePage, TaskPage, WorkflowPage
+from ffd.core.pages import (
+    DaemonPage,
+    DrainPage,
+    EventPage,
+    Explain,
+    GpuPage,
+    HoldPage,
+    ItemPage,
+    NodeDetail,
+    NodePage,
+    QueuePage,
+    StopPage,
+    TaskPage,
+    WorkflowPage,
+)
 from ffd.core.reports import CheckpointReported, OutputsReported
 from ffd.errors import FfdError, Refusal
 from ffd.plugins.auth.local import LocalAuth
@@ -67,6 +81,7 @@ class ScriptedEngine:
         self.item_pages: dict[tuple[int, str], list[ItemPage]] = {}
         self.commits: list[tuple[EventPage, ...]] = []
         self.gap_before: int = 0  # a live watcher gets a gap instead of commits up to this one, once
+        self.nodes_count = 1
         self.asked: list[AnyCommand] = []
         self.told: list[Any] = []
         self.superseded: set[AttemptId] = set()
@@ -134,6 +149,8 @@ class ScriptedEngine:
         if isinstance(command, Submit):
             page = self.add(command.spec.name, command.project)
             answer: Answer = Accepted(page.id, page.handle, page.project)
+        elif isinstance(command, OfNodes):
+            answer = NodesMarked(command.nodes or ("n1",), stopping_count=3 if isinstance(command, Drain) else 0)
         else:
             page = self.pages[command.workflow]
             answer = Done(page.id, page.handle, page.state)
@@ -195,7 +212,22 @@ class ScriptedEngine:
         )
 
     async def nodes(self) -> list[NodePage]:
-        return [NodePage(name="n1", gpu_count=8)]
+        return [NodePage(name=f"n{number + 1}", gpu_count=8) for number in range(self.nodes_count)]
+
+    async def node(self, name: str) -> NodeDetail:
+        holds = (
+            HoldPage(workflow="a.1", project="default", task="t", item=0, attempt=1, replica_count=1, gpus=(0,)),
+            HoldPage(workflow="b.1", project="other", task="t", item=0, attempt=1, replica_count=1, gpus=(2,)),
+            HoldPage(workflow="c.1", project="third", task="t", item=0, attempt=1, replica_count=2, gpus=(1, 3)),
+        )
+        return NodeDetail(node=NodePage(name=name, gpu_count=8), holds=holds)
+
+    async def gpus(self) -> list[GpuPage]:
+        return [GpuPage(model="H100", total_count=8, free_count=8, gang_replicas=1, gang_gpus_count=8)]
+
+    async def preview_drain(self, nodes: Sequence[str], labels: Mapping[str, str], grace_ms: int | None) -> DrainPage:
+        stop = StopPage(workflow="a.1", task="t", replica_count=2, grace_ms=-1 if grace_ms is None else grace_ms)
+        return DrainPage(nodes=tuple(nodes) or ("n1",), stops=(stop,), replica_count=2)
 
     async def queue(self) -> list[QueuePage]:
         return [
@@ -278,9 +310,7 @@ def _number(token: str) -> int:
 
 
 def _duplicate(answer: Answer) -> Answer:
-    if isinstance(answer, Accepted):
-        return Accepted(answer.workflow, answer.handle, answer.project, duplicate=True)
-    return Done(answer.workflow, answer.handle, answer.state, duplicate=True)
+    return msgspec.structs.replace(answer, duplicate=True)
 
 
 class Served:

@@ -20,8 +20,9 @@ from scripted import HELLO, ScriptedEngine, Served, served
 from ffd.api.address import parse_address
 from ffd.api.limits import ApiLimits
 from ffd.api.problem import DetailsCodec, from_grpc
-from ffd.core.commands import Cancel, SetPriority, Submit
+from ffd.core.commands import Cancel, NodesMarked, SetPriority, Submit
 from ffd.core.model import AttemptId
+from ffd.core.pages import HoldPage
 from ffd.errors import FfdError, Refusal, Unavailable
 from ffd.plugins.ports import Principal
 from ffd.proto.ffd.v1 import tasks_pb2
@@ -161,6 +162,33 @@ async def test_stop_is_for_administrators(tmp_path: Path) -> None:
         assert (refusal.value.code, found.stops) == ("forbidden", [])
 
 
+async def test_nodes_and_gpus(tmp_path: Path) -> None:
+    async with served(tmp_path, limits=ApiLimits(reply_bytes=10)) as found, found.client() as client:
+        found.engine.nodes_count = 3
+        assert [page.name for page in await client.nodes()] == ["n1", "n2", "n3"], "one by one: more do not fit a reply"
+        assert [page.model for page in await client.gpus()] == ["H100"]
+        assert (await client.node("n1")).holds[0].workflow == "a.1"
+        assert (await client.preview_drain(["n1"])).stops[0].grace_ms == -1
+        assert (await client.preview_drain(labels={"a": "b"}, grace_ms=0)).stops[0].grace_ms == 0
+        assert found.engine.asked == []
+        assert await client.cordon(["n1"], why="x") == NodesMarked(("n1",))
+        assert await client.uncordon(["n1"]) == NodesMarked(("n1",))
+        assert await client.drain(["n1"], key="k") == NodesMarked(("n1",), stopping_count=3)
+        assert await client.drain(["n1"], key="k") == NodesMarked(("n1",), stopping_count=3, duplicate=True)
+        assert [type(command).__name__ for command in found.engine.asked] == ["Cordon", "Uncordon", "Drain"]
+        assert [page.project for page in await client.queue("other")] == ["other"]
+    async with served(tmp_path, auth=Fixed(Principal("u", projects=("*",)))) as found, found.client() as client:
+        for call in (
+            client.cordon(["n1"]),
+            client.uncordon(["n1"]),
+            client.drain(["n1"]),
+            client.preview_drain(["n1"]),
+        ):
+            with pytest.raises(Refusal) as refusal:
+                await call
+            assert refusal.value.code == "forbidden"
+
+
 # ----------------------------------------------------------------------------------------------------------- projects
 
 
@@ -191,7 +219,11 @@ async def test_a_user_sees_its_own_projects_alone(tmp_path: Path) -> None:
             await client.submit(HELLO, project="secret")
         assert refusal.value.code == "forbidden"
         assert (await client.submit(HELLO, project="ours")).project == "ours"
-        assert await client.queue() == []
+        (others,) = await client.queue()
+        assert (others.position, others.project, others.head, others.gang, others.waiting_count) == (1, "", "", "", 2)
+        assert await client.queue("default") == [], "not its own"
+        detail = await client.node("n1")
+        assert detail.holds == (HoldPage(replica_count=4, gpus=(0, 1, 2, 3)),), "who holds it is not told"
         assert (await client.why("a")).hints == ()  # they may name others
         with pytest.raises(Refusal) as refusal:
             await anext(client.watch())

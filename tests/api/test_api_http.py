@@ -20,6 +20,7 @@ from ffd.api.authz import VERBS
 from ffd.api.limits import ApiLimits
 from ffd.api.openapi import describe
 from ffd.api.routes import ROUTES
+from ffd.core.commands import Cordon, Drain, Uncordon
 from ffd.core.model import AttemptId
 from ffd.core.pages import DaemonPage
 from ffd.errors import Refusal, Unavailable
@@ -294,6 +295,57 @@ async def test_what_the_daemon_says_of_itself(tmp_path: Path) -> None:
             api.found.engine.page = page
             await api.ask("GET", "/healthz")
             assert "not ready" in (await api.refused(503, "GET", "/readyz"))["detail"]
+
+
+async def test_nodes_are_shown_and_marked(tmp_path: Path) -> None:
+    nodes = "/api/v1/nodes"
+    async with http(tmp_path) as api:
+        assert (await api.ask("GET", nodes))["next"] is None
+        assert (await api.ask("GET", nodes + "?after=n1"))["nodes"] == []
+        assert len((await api.ask("GET", nodes + "/n1"))["holds"]) == 3
+        assert (await api.ask("GET", "/api/v1/gpus"))["gpus"][0]["model"] == "H100"
+        marked = {"nodes": ["n7"], "stopping_count": 0, "duplicate": False}
+        assert await api.ask("POST", nodes + "/n7:cordon", json={"why": "disk"}) == marked
+        assert await api.ask("POST", nodes + "/n7:uncordon") == marked
+        reply = await api.ask("POST", nodes + ":drain", json={"nodes": ["n1", "n2"], "grace_ms": 5})
+        assert reply == {"marked": {"nodes": ["n1", "n2"], "stopping_count": 3, "duplicate": False}, "preview": None}
+        await api.ask("POST", nodes + ":cordon", json={"labels": {"rack": "r7"}})
+        cordon, uncordon, drain, rack = api.found.engine.asked
+        assert (type(cordon), cordon.nodes, cordon.why, cordon.project) == (Cordon, ("n7",), "disk", "")
+        assert type(uncordon) is Uncordon
+        assert (type(drain), drain.grace_ms) == (Drain, 5)
+        assert (rack.nodes, rack.labels) == ((), {"rack": "r7"})
+        reply = await api.ask("POST", nodes + "/n1:drain", json={"preview": True, "grace_ms": 9})
+        assert (reply["marked"], reply["preview"]["stops"][0]["grace_ms"]) == (None, 9)
+        assert len(api.found.engine.asked) == 4, "a preview asks for no change"
+        assert (await api.refused(400, "POST", nodes + "/n1:drain", json={"grace_ms": -1}))["field"] == "grace_ms"
+        labels = {f"k{number}": "v" for number in range(65)}
+        problem = await api.refused(429, "POST", nodes + ":cordon", json={"labels": labels})
+        assert problem["field"] == "limits.labels_count"
+
+
+async def test_marking_a_node_is_idempotent_and_for_administrators(tmp_path: Path) -> None:
+    async with http(tmp_path) as api:
+        for is_again in (False, True):
+            reply = await api.ask("POST", "/api/v1/nodes/n1:drain", headers={"Idempotency-Key": "k"})
+            assert reply["marked"]["duplicate"] is is_again
+        await api.refused(409, "POST", "/api/v1/nodes/n2:drain", headers={"Idempotency-Key": "k"})
+        assert len(api.found.engine.asked) == 1
+    async with http(tmp_path / "other", auth=Known(Principal("u", projects=("*",)))) as api:
+        for verb in ("cordon", "uncordon", "drain"):
+            assert (await api.refused(403, "POST", f"/api/v1/nodes/n1:{verb}"))["code"] == "forbidden"
+        assert (await api.ask("GET", "/api/v1/nodes/n1"))["holds"]
+        assert api.found.engine.asked == []
+
+
+class Known:
+    """Everybody is this principal."""
+
+    def __init__(self, principal: Principal) -> None:
+        self._principal = principal
+
+    async def authenticate(self, token: str, peer: str) -> Principal:
+        return self._principal
 
 
 async def test_openapi_describes_every_route(tmp_path: Path) -> None:

@@ -14,9 +14,22 @@ import msgspec
 
 from ffd.api.engine import WatchPage
 from ffd.api.shapes import LogBatch, LogLines, SubmitResult
-from ffd.core.commands import Done
+from ffd.core.commands import Done, NodesMarked
 from ffd.core.model import AttemptId
-from ffd.core.pages import DaemonPage, EventPage, Explain, ItemPage, NodePage, QueuePage, TaskPage, WorkflowPage
+from ffd.core.pages import (
+    DaemonPage,
+    DrainPage,
+    EventPage,
+    Explain,
+    GpuPage,
+    HoldPage,
+    ItemPage,
+    NodeDetail,
+    NodePage,
+    QueuePage,
+    TaskPage,
+    WorkflowPage,
+)
 from ffd.errors import FfdError, Refusal
 
 
@@ -40,6 +53,10 @@ class Network:
         self.hold: anyio.Event | None = None  # a watch waits for it before it ends
         self.logs: list[LogLines] = []
         self.node_pages: list[NodePage] = []
+        self.holds: tuple[HoldPage, ...] = ()  # of every node
+        self.gpu_pages: list[GpuPage] = []
+        self.drain_page = DrainPage(nodes=())
+        self.stopping_count = 0  # by a drain
         self.queue_pages: list[QueuePage] = []
         self.daemon = DaemonPage(version="0.1.0", role="leader")
         self.submitted = SubmitResult(1, "hello.1", "default", False, ())
@@ -173,7 +190,35 @@ class Client:
         self.network._call("nodes")
         return self.network.node_pages
 
-    async def queue(self) -> builtins.list[QueuePage]:
+    async def node(self, name: str) -> NodeDetail:
+        self.network._call("node", name=name)
+        for page in self.network.node_pages:
+            if page.name == name:
+                return NodeDetail(node=page, holds=self.network.holds)
+        raise Refusal(f"there is no node {name!r}", code="not_found", field="nodes")
+
+    async def gpus(self) -> builtins.list[GpuPage]:
+        return self.network.gpu_pages
+
+    async def _mark(self, verb: str, nodes: Any, **more: Any) -> NodesMarked:
+        self.network._call(verb, nodes=nodes, **more)
+        return NodesMarked(tuple(nodes), self.network.stopping_count if verb == "drain" else 0)
+
+    async def cordon(self, nodes: Any, **more: Any) -> NodesMarked:
+        return await self._mark("cordon", nodes, **more)
+
+    async def uncordon(self, nodes: Any, **more: Any) -> NodesMarked:
+        return await self._mark("uncordon", nodes, **more)
+
+    async def drain(self, nodes: Any, **more: Any) -> NodesMarked:
+        return await self._mark("drain", nodes, **more)
+
+    async def preview_drain(self, nodes: Any, **more: Any) -> DrainPage:
+        self.network._call("preview_drain", nodes=nodes, **more)
+        return self.network.drain_page
+
+    async def queue(self, project: str = "") -> builtins.list[QueuePage]:
+        self.network._call("queue", project=project)
         return self.network.queue_pages
 
     async def status(self) -> DaemonPage:

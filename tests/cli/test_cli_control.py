@@ -8,7 +8,7 @@ import pytest
 from cli_network import Network, Story
 from conftest import Ffd
 
-from ffd.core.pages import WorkflowPage
+from ffd.core.pages import NodePage, WorkflowPage
 from ffd.errors import Refusal
 
 
@@ -38,6 +38,29 @@ def test_what_is_asked(ffd: Ffd, running: Network, arguments: str, asked: tuple[
     assert result.exit_code == 0, result.stderr
     assert running.asked(asked[0]) == [asked[1]]
     assert result.stdout == ("" if asked[0] == "stop_daemon" else "hello.1 running\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        ("nodes n1", ("node", {"name": "n1"})),
+        ("nodes show drain", ("node", {"name": "drain"})),
+        ("nodes cordon a b -l rack=r7 --why x", ("cordon", {"labels": {"rack": "r7"}, "why": "x", "key": ""})),
+        ("nodes uncordon a b --idempotency-key k", ("uncordon", {"labels": {}, "key": "k"})),
+        ("nodes drain a b --grace 2m", ("drain", {"labels": {}, "why": "", "grace_ms": 120_000, "key": ""})),
+        ("nodes drain a b --dry-run", ("preview_drain", {"labels": {}, "grace_ms": None})),
+        ("queue --project p/q", ("queue", {"project": "p/q"})),
+        ("queue", ("queue", {"project": ""})),
+    ],
+)
+def test_what_is_asked_of_the_cluster(
+    ffd: Ffd, network: Network, arguments: str, asked: tuple[str, dict[str, object]]
+) -> None:
+    network.node_pages = [NodePage(name="n1"), NodePage(name="drain")]
+    result = ffd(*arguments.split())
+    assert result.exit_code == 0, result.stderr
+    more = {"nodes": ("a", "b")} if "labels" in asked[1] else {}
+    assert network.asked(asked[0]) == [{**more, **asked[1]}]
 
 
 def test_several_at_once_and_one_refusal(ffd: Ffd, running: Network) -> None:

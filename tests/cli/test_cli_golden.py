@@ -15,10 +15,14 @@ from ffd.core.model import Cause
 from ffd.core.pages import (
     Check,
     DaemonPage,
+    DrainPage,
     Explain,
+    GpuPage,
+    HoldPage,
     ItemPage,
     NodePage,
     QueuePage,
+    StopPage,
     TaskPage,
     WorkflowPage,
 )
@@ -67,6 +71,17 @@ CASES = {
     "events": "events llm.42",
     "watch": "watch --all",
     "nodes": "nodes",
+    "nodes_wide": "nodes -o wide",
+    "nodes_one": "nodes n02",
+    "nodes_one_json": "nodes n01 -o json",
+    "nodes_unknown": "nodes n99",
+    "nodes_cordon": "nodes cordon n01 n02 --why 'disk swap'",
+    "nodes_uncordon": "nodes uncordon n01",
+    "nodes_drain": "nodes drain n02 --grace 60s",
+    "nodes_drain_preview": "nodes drain n02 --dry-run",
+    "nodes_label": "nodes cordon --label rack",
+    "gpus": "gpus",
+    "gpus_wide": "gpus -o wide",
     "queue": "queue",
     "cancel": "cancel llm.42 nobody.1",
     "set": "set llm.42 priority=700",
@@ -163,11 +178,37 @@ def add_cluster(network: Network) -> None:
     network.node_pages = [
         NodePage(name="n01", cpu_millis=16_000, cpu_used_millis=1_500, memory_bytes=64 << 30, slot_count=110),
         NodePage(name="n02", gpu_type="H100", gpu_count=8, gpu_used_count=5, cpu_millis=96_000, memory_bytes=1 << 40,
-                 memory_used_bytes=96 << 30, slot_count=110, slot_used_count=5, labels={"rack": "r1"}),
+                 memory_used_bytes=96 << 30, slot_count=110, slot_used_count=5, labels={"rack": "r1"},
+                 state="draining", why="drained by ada: firmware", gpu_free_millis=(0, 0, 0, 0, 400, 1000, 1000, 1000),
+                 numa=(0, 0, 0, 0, 1, 1, 1, 1), taints=("dedicated",)),
+        NodePage(name="n03", state="lost", why="quarantined after 3 infrastructure failures, the last: gpu-error",
+                 until_at_ms=NOW_MS + 600_000),
     ]  # fmt: skip
+    network.holds = (
+        HoldPage(workflow="llm.42", project="research/llm", task="train", item=0, attempt=2, state="stopping",
+                 replica_count=1, gpus=(0, 1, 2, 3), since_at_ms=NOW_MS - 3_600_000),
+        HoldPage(replica_count=2, gpus=(4,)),
+    )  # fmt: skip
+    network.gpu_pages = [
+        GpuPage(model="A100", node_count=2, total_count=8, used_count=8),
+        GpuPage(model="H100", node_count=10, total_count=80, used_count=21, free_count=48, fragmented_count=8,
+                cordoned_count=3, quarantined_count=8, gang_replicas=5, gang_gpus_count=8, domains={"same-rack": 3}),
+    ]  # fmt: skip
+    network.drain_page = DrainPage(
+        nodes=("n02",), replica_count=6, gpu_millis=36_400, lost_gpu_ms=7_200_000, waiting_count=1,
+        stops=(
+            StopPage(workflow="llm.42", project="research/llm", task="train", item=0, attempt=2, replica_count=4,
+                     gpu_millis=32_000, lost_ms=225_000, has_checkpoint=True, grace_ms=120_000,
+                     elsewhere=("n04", "n05", "n06", "n07", "n08")),
+            StopPage(workflow="hello.1", project="default", task="hi", item=0, attempt=1, replica_count=2,
+                     gpu_millis=4_400, lost_ms=60_000, grace_ms=10_000),
+        ),
+    )  # fmt: skip
+    network.stopping_count = 2
     network.queue_pages = [
         QueuePage(position=1, project="research/llm", gang="16 x (8 H100)", waiting_count=3, head="llm.42/train[0]",
                   reason="no room now"),
+        QueuePage(position=2, project="", gang="", waiting_count=40, head="", reason=""),
     ]  # fmt: skip
     network.daemon = DaemonPage(
         version="0.1.0", role="leader", epoch=3, leader_address="unix:/run/ffd.sock", runtime="local", store="sqlite",

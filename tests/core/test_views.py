@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from ffd.core import cluster_views, views
 from ffd.core import events as ev
-from ffd.core import views
 from ffd.core.commands import Cancel, Suspend
 from ffd.core.model import AttemptId
 from ffd.core.reports import CheckpointReported, OutputsReported
@@ -90,7 +90,7 @@ def test_outputs_are_shown_as_they_are_set_and_as_lists_when_a_fanout_succeeded(
 
 
 def test_nodes_and_what_is_reserved_on_them(busy: Cluster) -> None:
-    (page,) = views.node_pages(busy.state)
+    (page,) = cluster_views.node_pages(busy.state)
     assert (page.gpu_used_count, page.cpu_used_millis, page.slot_used_count, page.slot_count) == (1, 1_000, 1, 2)
 
 

@@ -20,6 +20,26 @@ class ClusterBase(abc.ABC):
         pass
 
     @abc.abstractmethod
+    async def Node(self, stream: 'grpclib.server.Stream[ffd.proto.ffd.v1.cluster_pb2.NodeRequest, ffd.proto.ffd.v1.pages_pb2.NodeDetail]') -> None:
+        pass
+
+    @abc.abstractmethod
+    async def Gpus(self, stream: 'grpclib.server.Stream[ffd.proto.ffd.v1.cluster_pb2.GpusRequest, ffd.proto.ffd.v1.cluster_pb2.GpusReply]') -> None:
+        pass
+
+    @abc.abstractmethod
+    async def Cordon(self, stream: 'grpclib.server.Stream[ffd.proto.ffd.v1.cluster_pb2.CordonRequest, ffd.proto.ffd.v1.pages_pb2.NodesMarked]') -> None:
+        pass
+
+    @abc.abstractmethod
+    async def Uncordon(self, stream: 'grpclib.server.Stream[ffd.proto.ffd.v1.cluster_pb2.UncordonRequest, ffd.proto.ffd.v1.pages_pb2.NodesMarked]') -> None:
+        pass
+
+    @abc.abstractmethod
+    async def Drain(self, stream: 'grpclib.server.Stream[ffd.proto.ffd.v1.cluster_pb2.DrainRequest, ffd.proto.ffd.v1.cluster_pb2.DrainReply]') -> None:
+        pass
+
+    @abc.abstractmethod
     async def Queue(self, stream: 'grpclib.server.Stream[ffd.proto.ffd.v1.cluster_pb2.QueueRequest, ffd.proto.ffd.v1.cluster_pb2.QueueReply]') -> None:
         pass
 
@@ -42,6 +62,36 @@ class ClusterBase(abc.ABC):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 ffd.proto.ffd.v1.cluster_pb2.NodesRequest,
                 ffd.proto.ffd.v1.cluster_pb2.NodesReply,
+            ),
+            '/ffd.v1.Cluster/Node': grpclib.const.Handler(
+                self.Node,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                ffd.proto.ffd.v1.cluster_pb2.NodeRequest,
+                ffd.proto.ffd.v1.pages_pb2.NodeDetail,
+            ),
+            '/ffd.v1.Cluster/Gpus': grpclib.const.Handler(
+                self.Gpus,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                ffd.proto.ffd.v1.cluster_pb2.GpusRequest,
+                ffd.proto.ffd.v1.cluster_pb2.GpusReply,
+            ),
+            '/ffd.v1.Cluster/Cordon': grpclib.const.Handler(
+                self.Cordon,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                ffd.proto.ffd.v1.cluster_pb2.CordonRequest,
+                ffd.proto.ffd.v1.pages_pb2.NodesMarked,
+            ),
+            '/ffd.v1.Cluster/Uncordon': grpclib.const.Handler(
+                self.Uncordon,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                ffd.proto.ffd.v1.cluster_pb2.UncordonRequest,
+                ffd.proto.ffd.v1.pages_pb2.NodesMarked,
+            ),
+            '/ffd.v1.Cluster/Drain': grpclib.const.Handler(
+                self.Drain,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                ffd.proto.ffd.v1.cluster_pb2.DrainRequest,
+                ffd.proto.ffd.v1.cluster_pb2.DrainReply,
             ),
             '/ffd.v1.Cluster/Queue': grpclib.const.Handler(
                 self.Queue,
@@ -78,6 +128,36 @@ class ClusterStub:
             '/ffd.v1.Cluster/Nodes',
             ffd.proto.ffd.v1.cluster_pb2.NodesRequest,
             ffd.proto.ffd.v1.cluster_pb2.NodesReply,
+        )
+        self.Node = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/ffd.v1.Cluster/Node',
+            ffd.proto.ffd.v1.cluster_pb2.NodeRequest,
+            ffd.proto.ffd.v1.pages_pb2.NodeDetail,
+        )
+        self.Gpus = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/ffd.v1.Cluster/Gpus',
+            ffd.proto.ffd.v1.cluster_pb2.GpusRequest,
+            ffd.proto.ffd.v1.cluster_pb2.GpusReply,
+        )
+        self.Cordon = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/ffd.v1.Cluster/Cordon',
+            ffd.proto.ffd.v1.cluster_pb2.CordonRequest,
+            ffd.proto.ffd.v1.pages_pb2.NodesMarked,
+        )
+        self.Uncordon = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/ffd.v1.Cluster/Uncordon',
+            ffd.proto.ffd.v1.cluster_pb2.UncordonRequest,
+            ffd.proto.ffd.v1.pages_pb2.NodesMarked,
+        )
+        self.Drain = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/ffd.v1.Cluster/Drain',
+            ffd.proto.ffd.v1.cluster_pb2.DrainRequest,
+            ffd.proto.ffd.v1.cluster_pb2.DrainReply,
         )
         self.Queue = grpclib.client.UnaryUnaryMethod(
             channel,

@@ -25,31 +25,57 @@ _sym_db = _symbol_database.Default()
 from ffd.proto.ffd.v1 import pages_pb2 as ffd_dot_v1_dot_pages__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x66\x66\x64/v1/cluster.proto\x12\x06\x66\x66\x64.v1\x1a\x12\x66\x66\x64/v1/pages.proto\"\x0e\n\x0cNodesRequest\"-\n\nNodesReply\x12\x1f\n\x05nodes\x18\x01 \x03(\x0b\x32\x10.ffd.v1.NodePage\"\x0e\n\x0cQueueRequest\".\n\nQueueReply\x12 \n\x05queue\x18\x01 \x03(\x0b\x32\x11.ffd.v1.QueuePage\"\x0f\n\rStatusRequest\"\x0f\n\rLeaderRequest\"-\n\x0bLeaderReply\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"\r\n\x0bStopRequest\"\x0b\n\tStopReply2\x8a\x02\n\x07\x43luster\x12\x31\n\x05Nodes\x12\x14.ffd.v1.NodesRequest\x1a\x12.ffd.v1.NodesReply\x12\x31\n\x05Queue\x12\x14.ffd.v1.QueueRequest\x1a\x12.ffd.v1.QueueReply\x12\x33\n\x06Status\x12\x15.ffd.v1.StatusRequest\x1a\x12.ffd.v1.DaemonPage\x12\x34\n\x06Leader\x12\x15.ffd.v1.LeaderRequest\x1a\x13.ffd.v1.LeaderReply\x12.\n\x04Stop\x12\x13.ffd.v1.StopRequest\x1a\x11.ffd.v1.StopReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x66\x66\x64/v1/cluster.proto\x12\x06\x66\x66\x64.v1\x1a\x12\x66\x66\x64/v1/pages.proto\"\x1d\n\x0cNodesRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\";\n\nNodesReply\x12\x1f\n\x05nodes\x18\x01 \x03(\x0b\x32\x10.ffd.v1.NodePage\x12\x0c\n\x04more\x18\x02 \x01(\x08\"\x1b\n\x0bNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\r\n\x0bGpusRequest\"*\n\tGpusReply\x12\x1d\n\x04gpus\x18\x01 \x03(\x0b\x32\x0f.ffd.v1.GpuPage\"\x9a\x01\n\rCordonRequest\x12\r\n\x05nodes\x18\x01 \x03(\t\x12\x31\n\x06labels\x18\x02 \x03(\x0b\x32!.ffd.v1.CordonRequest.LabelsEntry\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x0b\n\x03key\x18\x04 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x91\x01\n\x0fUncordonRequest\x12\r\n\x05nodes\x18\x01 \x03(\t\x12\x33\n\x06labels\x18\x02 \x03(\x0b\x32#.ffd.v1.UncordonRequest.LabelsEntry\x12\x0b\n\x03key\x18\x03 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xcd\x01\n\x0c\x44rainRequest\x12\r\n\x05nodes\x18\x01 \x03(\t\x12\x30\n\x06labels\x18\x02 \x03(\x0b\x32 .ffd.v1.DrainRequest.LabelsEntry\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x15\n\x08grace_ms\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x0f\n\x07preview\x18\x05 \x01(\x08\x12\x0b\n\x03key\x18\x06 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_grace_ms\"U\n\nDrainReply\x12#\n\x06marked\x18\x01 \x01(\x0b\x32\x13.ffd.v1.NodesMarked\x12\"\n\x07preview\x18\x02 \x01(\x0b\x32\x11.ffd.v1.DrainPage\"\x1f\n\x0cQueueRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\".\n\nQueueReply\x12 \n\x05queue\x18\x01 \x03(\x0b\x32\x11.ffd.v1.QueuePage\"\x0f\n\rStatusRequest\"\x0f\n\rLeaderRequest\"-\n\x0bLeaderReply\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"\r\n\x0bStopRequest\"\x0b\n\tStopReply2\x8e\x04\n\x07\x43luster\x12\x31\n\x05Nodes\x12\x14.ffd.v1.NodesRequest\x1a\x12.ffd.v1.NodesReply\x12/\n\x04Node\x12\x13.ffd.v1.NodeRequest\x1a\x12.ffd.v1.NodeDetail\x12.\n\x04Gpus\x12\x13.ffd.v1.GpusRequest\x1a\x11.ffd.v1.GpusReply\x12\x34\n\x06\x43ordon\x12\x15.ffd.v1.CordonRequest\x1a\x13.ffd.v1.NodesMarked\x12\x38\n\x08Uncordon\x12\x17.ffd.v1.UncordonRequest\x1a\x13.ffd.v1.NodesMarked\x12\x31\n\x05\x44rain\x12\x14.ffd.v1.DrainRequest\x1a\x12.ffd.v1.DrainReply\x12\x31\n\x05Queue\x12\x14.ffd.v1.QueueRequest\x1a\x12.ffd.v1.QueueReply\x12\x33\n\x06Status\x12\x15.ffd.v1.StatusRequest\x1a\x12.ffd.v1.DaemonPage\x12\x34\n\x06Leader\x12\x15.ffd.v1.LeaderRequest\x1a\x13.ffd.v1.LeaderReply\x12.\n\x04Stop\x12\x13.ffd.v1.StopRequest\x1a\x11.ffd.v1.StopReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ffd.v1.cluster_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_CORDONREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_CORDONREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_UNCORDONREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_UNCORDONREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_DRAINREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_DRAINREQUEST_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_NODESREQUEST']._serialized_start=52
-  _globals['_NODESREQUEST']._serialized_end=66
-  _globals['_NODESREPLY']._serialized_start=68
-  _globals['_NODESREPLY']._serialized_end=113
-  _globals['_QUEUEREQUEST']._serialized_start=115
-  _globals['_QUEUEREQUEST']._serialized_end=129
-  _globals['_QUEUEREPLY']._serialized_start=131
-  _globals['_QUEUEREPLY']._serialized_end=177
-  _globals['_STATUSREQUEST']._serialized_start=179
-  _globals['_STATUSREQUEST']._serialized_end=194
-  _globals['_LEADERREQUEST']._serialized_start=196
-  _globals['_LEADERREQUEST']._serialized_end=211
-  _globals['_LEADERREPLY']._serialized_start=213
-  _globals['_LEADERREPLY']._serialized_end=258
-  _globals['_STOPREQUEST']._serialized_start=260
-  _globals['_STOPREQUEST']._serialized_end=273
-  _globals['_STOPREPLY']._serialized_start=275
-  _globals['_STOPREPLY']._serialized_end=286
-  _globals['_CLUSTER']._serialized_start=289
-  _globals['_CLUSTER']._serialized_end=555
+  _globals['_NODESREQUEST']._serialized_end=81
+  _globals['_NODESREPLY']._serialized_start=83
+  _globals['_NODESREPLY']._serialized_end=142
+  _globals['_NODEREQUEST']._serialized_start=144
+  _globals['_NODEREQUEST']._serialized_end=171
+  _globals['_GPUSREQUEST']._serialized_start=173
+  _globals['_GPUSREQUEST']._serialized_end=186
+  _globals['_GPUSREPLY']._serialized_start=188
+  _globals['_GPUSREPLY']._serialized_end=230
+  _globals['_CORDONREQUEST']._serialized_start=233
+  _globals['_CORDONREQUEST']._serialized_end=387
+  _globals['_CORDONREQUEST_LABELSENTRY']._serialized_start=342
+  _globals['_CORDONREQUEST_LABELSENTRY']._serialized_end=387
+  _globals['_UNCORDONREQUEST']._serialized_start=390
+  _globals['_UNCORDONREQUEST']._serialized_end=535
+  _globals['_UNCORDONREQUEST_LABELSENTRY']._serialized_start=342
+  _globals['_UNCORDONREQUEST_LABELSENTRY']._serialized_end=387
+  _globals['_DRAINREQUEST']._serialized_start=538
+  _globals['_DRAINREQUEST']._serialized_end=743
+  _globals['_DRAINREQUEST_LABELSENTRY']._serialized_start=342
+  _globals['_DRAINREQUEST_LABELSENTRY']._serialized_end=387
+  _globals['_DRAINREPLY']._serialized_start=745
+  _globals['_DRAINREPLY']._serialized_end=830
+  _globals['_QUEUEREQUEST']._serialized_start=832
+  _globals['_QUEUEREQUEST']._serialized_end=863
+  _globals['_QUEUEREPLY']._serialized_start=865
+  _globals['_QUEUEREPLY']._serialized_end=911
+  _globals['_STATUSREQUEST']._serialized_start=913
+  _globals['_STATUSREQUEST']._serialized_end=928
+  _globals['_LEADERREQUEST']._serialized_start=930
+  _globals['_LEADERREQUEST']._serialized_end=945
+  _globals['_LEADERREPLY']._serialized_start=947
+  _globals['_LEADERREPLY']._serialized_end=992
+  _globals['_STOPREQUEST']._serialized_start=994
+  _globals['_STOPREQUEST']._serialized_end=1007
+  _globals['_STOPREPLY']._serialized_start=1009
+  _globals['_STOPREPLY']._serialized_end=1020
+  _globals['_CLUSTER']._serialized_start=1023
+  _globals['_CLUSTER']._serialized_end=1549
 # @@protoc_insertion_point(module_scope)

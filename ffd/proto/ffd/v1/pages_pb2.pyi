@@ -173,7 +173,7 @@ class ItemPage(_message.Message):
     def __init__(self, workflow: _Optional[str] = ..., task: _Optional[str] = ..., item: _Optional[int] = ..., state: _Optional[str] = ..., attempt: _Optional[int] = ..., user_failures: _Optional[int] = ..., infra_failures: _Optional[int] = ..., nodes: _Optional[_Iterable[str]] = ..., since_at_ms: _Optional[int] = ..., retry_at_ms: _Optional[int] = ..., outputs_json: _Optional[bytes] = ..., progress_json: _Optional[bytes] = ..., cause: _Optional[_Union[Cause, _Mapping]] = ...) -> None: ...
 
 class NodePage(_message.Message):
-    __slots__ = ("name", "gpu_type", "gpu_count", "gpu_used_count", "cpu_millis", "cpu_used_millis", "memory_bytes", "memory_used_bytes", "slot_count", "slot_used_count", "labels")
+    __slots__ = ("name", "gpu_type", "gpu_count", "gpu_used_count", "cpu_millis", "cpu_used_millis", "memory_bytes", "memory_used_bytes", "slot_count", "slot_used_count", "labels", "state", "why", "until_at_ms", "gpu_free_millis", "mig", "mig_free", "numa", "taints")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -181,6 +181,20 @@ class NodePage(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class MigEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class MigFreeEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     GPU_TYPE_FIELD_NUMBER: _ClassVar[int]
     GPU_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -192,6 +206,14 @@ class NodePage(_message.Message):
     SLOT_COUNT_FIELD_NUMBER: _ClassVar[int]
     SLOT_USED_COUNT_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    GPU_FREE_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    MIG_FIELD_NUMBER: _ClassVar[int]
+    MIG_FREE_FIELD_NUMBER: _ClassVar[int]
+    NUMA_FIELD_NUMBER: _ClassVar[int]
+    TAINTS_FIELD_NUMBER: _ClassVar[int]
     name: str
     gpu_type: str
     gpu_count: int
@@ -203,7 +225,130 @@ class NodePage(_message.Message):
     slot_count: int
     slot_used_count: int
     labels: _containers.ScalarMap[str, str]
-    def __init__(self, name: _Optional[str] = ..., gpu_type: _Optional[str] = ..., gpu_count: _Optional[int] = ..., gpu_used_count: _Optional[int] = ..., cpu_millis: _Optional[int] = ..., cpu_used_millis: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., memory_used_bytes: _Optional[int] = ..., slot_count: _Optional[int] = ..., slot_used_count: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    state: str
+    why: str
+    until_at_ms: int
+    gpu_free_millis: _containers.RepeatedScalarFieldContainer[int]
+    mig: _containers.ScalarMap[str, int]
+    mig_free: _containers.ScalarMap[str, int]
+    numa: _containers.RepeatedScalarFieldContainer[int]
+    taints: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., gpu_type: _Optional[str] = ..., gpu_count: _Optional[int] = ..., gpu_used_count: _Optional[int] = ..., cpu_millis: _Optional[int] = ..., cpu_used_millis: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., memory_used_bytes: _Optional[int] = ..., slot_count: _Optional[int] = ..., slot_used_count: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[str] = ..., why: _Optional[str] = ..., until_at_ms: _Optional[int] = ..., gpu_free_millis: _Optional[_Iterable[int]] = ..., mig: _Optional[_Mapping[str, int]] = ..., mig_free: _Optional[_Mapping[str, int]] = ..., numa: _Optional[_Iterable[int]] = ..., taints: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class HoldPage(_message.Message):
+    __slots__ = ("workflow", "project", "task", "item", "attempt", "state", "replica_count", "gpus", "since_at_ms")
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    ITEM_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
+    SINCE_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    workflow: str
+    project: str
+    task: str
+    item: int
+    attempt: int
+    state: str
+    replica_count: int
+    gpus: _containers.RepeatedScalarFieldContainer[int]
+    since_at_ms: int
+    def __init__(self, workflow: _Optional[str] = ..., project: _Optional[str] = ..., task: _Optional[str] = ..., item: _Optional[int] = ..., attempt: _Optional[int] = ..., state: _Optional[str] = ..., replica_count: _Optional[int] = ..., gpus: _Optional[_Iterable[int]] = ..., since_at_ms: _Optional[int] = ...) -> None: ...
+
+class NodeDetail(_message.Message):
+    __slots__ = ("node", "holds")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    HOLDS_FIELD_NUMBER: _ClassVar[int]
+    node: NodePage
+    holds: _containers.RepeatedCompositeFieldContainer[HoldPage]
+    def __init__(self, node: _Optional[_Union[NodePage, _Mapping]] = ..., holds: _Optional[_Iterable[_Union[HoldPage, _Mapping]]] = ...) -> None: ...
+
+class GpuPage(_message.Message):
+    __slots__ = ("model", "node_count", "total_count", "used_count", "free_count", "fragmented_count", "cordoned_count", "quarantined_count", "gang_replicas", "gang_gpus_count", "domains")
+    class DomainsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    NODE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_COUNT_FIELD_NUMBER: _ClassVar[int]
+    USED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FREE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FRAGMENTED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    CORDONED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    GANG_REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    GANG_GPUS_COUNT_FIELD_NUMBER: _ClassVar[int]
+    DOMAINS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    node_count: int
+    total_count: int
+    used_count: int
+    free_count: int
+    fragmented_count: int
+    cordoned_count: int
+    quarantined_count: int
+    gang_replicas: int
+    gang_gpus_count: int
+    domains: _containers.ScalarMap[str, int]
+    def __init__(self, model: _Optional[str] = ..., node_count: _Optional[int] = ..., total_count: _Optional[int] = ..., used_count: _Optional[int] = ..., free_count: _Optional[int] = ..., fragmented_count: _Optional[int] = ..., cordoned_count: _Optional[int] = ..., quarantined_count: _Optional[int] = ..., gang_replicas: _Optional[int] = ..., gang_gpus_count: _Optional[int] = ..., domains: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class StopPage(_message.Message):
+    __slots__ = ("workflow", "project", "task", "item", "attempt", "replica_count", "gpu_millis", "lost_ms", "has_checkpoint", "grace_ms", "elsewhere")
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    ITEM_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
+    GPU_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    LOST_MS_FIELD_NUMBER: _ClassVar[int]
+    HAS_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    GRACE_MS_FIELD_NUMBER: _ClassVar[int]
+    ELSEWHERE_FIELD_NUMBER: _ClassVar[int]
+    workflow: str
+    project: str
+    task: str
+    item: int
+    attempt: int
+    replica_count: int
+    gpu_millis: int
+    lost_ms: int
+    has_checkpoint: bool
+    grace_ms: int
+    elsewhere: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, workflow: _Optional[str] = ..., project: _Optional[str] = ..., task: _Optional[str] = ..., item: _Optional[int] = ..., attempt: _Optional[int] = ..., replica_count: _Optional[int] = ..., gpu_millis: _Optional[int] = ..., lost_ms: _Optional[int] = ..., has_checkpoint: bool = ..., grace_ms: _Optional[int] = ..., elsewhere: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class DrainPage(_message.Message):
+    __slots__ = ("nodes", "stops", "replica_count", "gpu_millis", "lost_gpu_ms", "waiting_count")
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    STOPS_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
+    GPU_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    LOST_GPU_MS_FIELD_NUMBER: _ClassVar[int]
+    WAITING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedScalarFieldContainer[str]
+    stops: _containers.RepeatedCompositeFieldContainer[StopPage]
+    replica_count: int
+    gpu_millis: int
+    lost_gpu_ms: int
+    waiting_count: int
+    def __init__(self, nodes: _Optional[_Iterable[str]] = ..., stops: _Optional[_Iterable[_Union[StopPage, _Mapping]]] = ..., replica_count: _Optional[int] = ..., gpu_millis: _Optional[int] = ..., lost_gpu_ms: _Optional[int] = ..., waiting_count: _Optional[int] = ...) -> None: ...
+
+class NodesMarked(_message.Message):
+    __slots__ = ("nodes", "stopping_count", "duplicate")
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    STOPPING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATE_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedScalarFieldContainer[str]
+    stopping_count: int
+    duplicate: bool
+    def __init__(self, nodes: _Optional[_Iterable[str]] = ..., stopping_count: _Optional[int] = ..., duplicate: bool = ...) -> None: ...
 
 class Check(_message.Message):
     __slots__ = ("name", "verdict", "detail")
