@@ -243,6 +243,7 @@ class Memory:
         for attempt_id, attempt, live in state.reserved():
             state.reserved_count += 1
             ask = live.dag.tasks[attempt_id.task].resources
+            state.space.mix.observe(ask, len(attempt.places))
             state.tenancy.charge(live.tenant, amounts_on(ask, len(attempt.places), attempt.models))
         tenants = (name.removeprefix("tenant/") for name in sorted(rows.meta) if name.startswith("tenant/"))
         state.tenancy.declare({path: _decode_tenant(rows.meta[f"tenant/{path}"]) for path in tenants})

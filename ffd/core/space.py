@@ -9,6 +9,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
+from ffd.core.mix import Mix
 from ffd.core.model import Node, Place
 from ffd.core.nodespace import NodeSpace, could_host, misfit
 from ffd.core.policy import Policy
@@ -24,10 +25,11 @@ class Space:
     """All nodes by name, in the order of the inventory. `version` grows whenever something may have become free.
 
     `closed` says why a node takes nothing new; it may name nodes that are not there (yet). `memo` belongs to the finder
-    of places: what it keeps from one search to the next."""
+    of places: what it keeps from one search to the next. `mix`: what is asked for these days."""
 
     __slots__ = (
-        "_changes", "_dropped_count", "_trials", "closed", "memo", "nodes", "order", "policy", "topology", "version",
+        "_changes", "_dropped_count", "_trials", "closed", "memo", "mix", "nodes", "order", "policy", "topology",
+        "version",
     )  # fmt: skip
 
     def __init__(self, policy: Policy | None = None) -> None:
@@ -38,6 +40,7 @@ class Space:
         self.topology = Topology((), self.policy.levels)
         self.version = 0
         self.memo: Any = None
+        self.mix = Mix()
         self._trials: list[Trial] = []
         self._changes: list[int] = []  # indices of nodes, oldest change first
         self._dropped_count = 0

@@ -195,6 +195,7 @@ class State(Memory):
         item.live = Attempt(e.places, at_ms, models=models)
         self.reserved_count += 1
         self.space.take(e.places, ask)
+        self.space.mix.observe(ask, len(e.places))
         self.tenancy.charge(live.tenant, amounts_on(ask, len(e.places), models))
 
     def _attempt_launching(self, e: ev.AttemptLaunching, at_ms: int) -> None:

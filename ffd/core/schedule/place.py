@@ -212,8 +212,8 @@ def _rest(rooms: Rooms, members: Ints, free: Ints, rest: int) -> Counts:
 def _choose(rooms: Rooms, equal: Ints, count: int) -> Ints:
     """`count` of these nodes, which have equal room: from few domains, those with most of them first; then by score,
     then as the inventory has them."""
-    if count >= equal.size:
-        return equal
+    if count == 0 or count >= equal.size:
+        return equal[:count]
     for level in rooms.space.topology.useful()[::-1]:
         ids = level.ids[equal]
         having = np.bincount(ids, minlength=level.count)

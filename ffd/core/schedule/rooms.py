@@ -156,7 +156,7 @@ class Rooms:
 
     def _judge(self, at: Ints) -> None:
         if at.size:
-            self.score[at] = self._scorer.scores(self._mirror, self.ask, at)
+            self.score[at] = self._scorer.scores(self.ask, at)
 
     def _one(self, index: int) -> None:
         one = self.space.order[index]
@@ -211,12 +211,12 @@ def _without_labels(ask: Resources) -> Resources:
 class Finder:
     """The rooms of all recent requests of one Space."""
 
-    __slots__ = ("_clock", "_mirror", "_rooms", "_scorer", "_space")
+    __slots__ = ("_clock", "_rooms", "_space", "mirror", "scorer")
 
     def __init__(self, space: Space) -> None:
         self._space = space
-        self._mirror = Mirror(space)
-        self._scorer = scorer_of(space)
+        self.mirror = Mirror(space)
+        self.scorer = scorer_of(space, self.mirror)
         self._rooms: dict[tuple[Resources, Models], Rooms] = {}
         self._clock = 0  # counts look-ups
 
@@ -226,7 +226,7 @@ class Finder:
         if found is None:
             if len(self._rooms) >= REQUESTS_MOST_COUNT:
                 del self._rooms[min(self._rooms, key=lambda key: self._rooms[key].used_at)]
-            found = self._rooms[ask, models] = Rooms(self._space, self._mirror, self._scorer, ask, models)
+            found = self._rooms[ask, models] = Rooms(self._space, self.mirror, self.scorer, ask, models)
         self._clock += 1
         found.used_at = self._clock
         found.follow()

@@ -1,12 +1,15 @@
 """What makes a node good for a request: the policies of placement. The higher the score the better.
 
     bestfit   the node that is left with least: 0.5 x cpu left / the largest node's + 0.5 x GPUs left / the largest's
+    fgd       floor(100 x sigmoid((F before - F after) / 1000)), F the fragmentation of the node (see `fragment`)
+    default   F before - F after, and a share of bestfit; what asks no GPU goes first where there is none
 
 Called by `rooms`. Never here: whether a request fits.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,27 +17,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ffd.core.gpus import tightest_shared
-from ffd.core.nodespace import NodeSpace
+from ffd.core.nodespace import WHOLE_MILLIS, NodeSpace
+from ffd.core.schedule.fragment import Fragments
 from ffd.core.space import Space
 from ffd.core.spec import Resources
 
 if TYPE_CHECKING:
     from ffd.core.schedule.rooms import Mirror
 
-GPU_FREE_FIRST = 1_000.0  # what asks no GPU goes where there is none, before all else
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+GPU_FREE_FIRST = 1e6  # what asks no GPU goes where there is none, before all else
+FIT_WEIGHT = 100.0  # thousandths of fragmentation that a node's whole size of bestfit is worth
 
 
 class Scorer(Protocol):
     """`stamp` changes when all scores must be made again."""
 
-    stamp: int
+    @property
+    def stamp(self) -> int: ...
 
     def is_plain(self, ask: Resources) -> bool:
         """Whether `score` knows this request (one node at a time)."""
 
     def score(self, space: NodeSpace, ask: Resources) -> float: ...
 
-    def scores(self, mirror: Mirror, ask: Resources, at: NDArray[np.int64]) -> NDArray[np.float64]: ...
+    def scores(self, ask: Resources, at: Ints) -> Floats: ...
 
     def shared(self, space: NodeSpace, free_millis: Sequence[int], ask: Resources) -> int:
         """Index of the GPU of the node that a fraction should go to."""
@@ -43,13 +52,15 @@ class Scorer(Protocol):
 class BestFit:
     """Least is left: cpu and GPUs as shares of the largest node's, then slots."""
 
-    def __init__(self, space: Space) -> None:
-        self.stamp = 0
+    stamp = 0
+
+    def __init__(self, space: Space, mirror: Mirror) -> None:
+        self._mirror = mirror
         nodes = [one.node for one in space.order]
         cpu = max((node.cpu_millis for node in nodes), default=0)
         gpus = max((node.gpu_count for node in nodes), default=0)
         slots = max((node.slot_count for node in nodes), default=0)
-        self._cpu, self._gpu = 0.5 / cpu if cpu else 0.0, 0.5 / (1000 * gpus) if gpus else 0.0
+        self._cpu, self._gpu = 0.5 / cpu if cpu else 0.0, 0.5 / (WHOLE_MILLIS * gpus) if gpus else 0.0
         self._slot = 1e-6 / slots if slots else 0.0
 
     def is_plain(self, ask: Resources) -> bool:
@@ -57,22 +68,144 @@ class BestFit:
 
     def score(self, space: NodeSpace, ask: Resources) -> float:
         left = space.cpu_millis * self._cpu + space.slots * self._slot
-        if space.has_gpus:
-            return -left - sum(space.gpu_millis) * self._gpu
-        return GPU_FREE_FIRST - left
+        return -left - sum(space.gpu_millis) * self._gpu
 
-    def scores(self, mirror: Mirror, ask: Resources, at: NDArray[np.int64]) -> NDArray[np.float64]:
+    def scores(self, ask: Resources, at: Ints) -> Floats:
+        mirror = self._mirror
         left = mirror.cpu[at] * self._cpu + mirror.slots[at] * self._slot
         left += mirror.gpu_millis[at].sum(axis=1) * self._gpu
-        found = -left
-        if not (ask.gpu_count or ask.mig_count):
-            found[~mirror.has_gpus[at]] += GPU_FREE_FIRST
+        found: Floats = -left
         return found
 
     def shared(self, space: NodeSpace, free_millis: Sequence[int], ask: Resources) -> int:
         return tightest_shared(space, free_millis, ask)
 
 
-def scorer_of(space: Space) -> Scorer:
+class Gradient:
+    """Fragmentation gradient descent. Keeps what the mix makes of each node; follows the books like a `Rooms`."""
+
+    def __init__(self, space: Space, mirror: Mirror) -> None:
+        self._space, self._mirror = space, mirror
+        self._seen, self._stamp = -1, -1
+        self._fragments = Fragments({}, [])
+        self._counts: Ints = np.zeros((0, 0), np.int64)
+        self._sums: Ints = self._counts
+        self._useful: Floats = np.zeros(0)
+
+    @property
+    def stamp(self) -> int:
+        return self._space.mix.stamp
+
+    def is_plain(self, ask: Resources) -> bool:
+        return not ask.gpu_count or not self._space.mix.typical
+
+    def score(self, space: NodeSpace, ask: Resources) -> float:
+        return float(self.judged(np.array(self.gain(space, ask))))
+
+    def gain(self, space: NodeSpace, ask: Resources) -> float:
+        """`gains` of one node, where it is plain: without GPUs, mostly nothing, as few typical requests ask just these
+        cpus; with nothing known of requests, nothing."""
+        if not ask.cpu_millis or not space.gpu_millis or not self._space.mix.typical:
+            return 0.0
+        if self._stamp == self._space.mix.stamp:
+            bounds = self._fragments.cpu_bounds
+            if bisect_right(bounds, space.cpu_millis) == bisect_right(bounds, space.cpu_millis - ask.cpu_millis):
+                return 0.0
+        return float(self.gains(ask, np.array([space.index]))[0])
+
+    def _follow(self) -> None:
+        space, mirror = self._space, self._mirror
+        mirror.follow()
+        changed = space.changed_since(self._seen) if self._seen >= 0 and self._stamp == space.mix.stamp else None
+        if changed is None:
+            self._fragments = Fragments(space.mix.typical, mirror.kind_nodes)
+            self._counts, self._sums = self._fragments.enough(mirror.gpu_millis)
+            shares = self._fragments.shares(mirror.kinds, mirror.cpu)
+            self._useful = self._fragments.useful(shares, self._counts, self._sums)
+        elif changed:
+            at = np.unique(np.array(changed, np.int64))
+            self._counts[at], self._sums[at] = self._fragments.enough(mirror.gpu_millis[at])
+            shares = self._fragments.shares(mirror.kinds[at], mirror.cpu[at])
+            self._useful[at] = self._fragments.useful(shares, self._counts[at], self._sums[at])
+        self._seen, self._stamp = space.change_count, space.mix.stamp
+
+    def gains(self, ask: Resources, at: Ints) -> Floats:
+        """F before - F after, of each of these nodes; for a fraction on the GPU that is best for it."""
+        if not self._space.mix.typical:
+            return np.zeros(at.size)
+        self._follow()
+        mirror, fragments = self._mirror, self._fragments
+        counts, sums, before = self._counts[at], self._sums[at], self._useful[at]
+        shares = fragments.shares(mirror.kinds[at], mirror.cpu[at] - ask.cpu_millis)
+        if not ask.gpu_count:
+            return fragments.useful(shares, counts, sums) - before
+        if ask.gpu_millis == WHOLE_MILLIS:
+            taken = ask.gpu_count * WHOLE_MILLIS
+            return fragments.useful(shares, counts - ask.gpu_count, sums - taken) - before + taken
+        free = np.sort(mirror.gpu_millis[at], axis=1)
+        differs = np.ones(free.shape, bool)
+        differs[:, 1:] = free[:, 1:] != free[:, :-1]
+        rows, columns = np.nonzero(differs & (free >= ask.gpu_millis))
+        after = fragments.after_shared(counts[rows], sums[rows], free[rows, columns], ask.gpu_millis)
+        useful = fragments.useful(shares[rows], *after)
+        starts = np.flatnonzero(np.diff(rows, prepend=-1))
+        return np.maximum.reduceat(useful, starts) - before + ask.gpu_millis
+
+    def gpu_gains(self, space: NodeSpace, free_millis: Sequence[int], ask: Resources) -> Floats:
+        """F before - F after of each GPU of one node, -inf where the fraction does not fit."""
+        self._follow()
+        fragments = self._fragments
+        free = np.array(free_millis, np.int64)
+        counts, sums = fragments.enough(free[None, :])
+        kind = self._mirror.kinds[[space.index]]
+        before = fragments.useful(fragments.shares(kind, np.array([space.cpu_millis])), counts, sums)
+        shares = fragments.shares(kind, np.array([space.cpu_millis - ask.cpu_millis]))
+        useful = fragments.useful(shares, *fragments.after_shared(counts, sums, free, ask.gpu_millis))
+        return np.where(free >= ask.gpu_millis, useful - before + ask.gpu_millis, -np.inf)
+
+    def fragment_millis(self) -> tuple[float, int]:
+        """(F of all nodes together, idle thousandths of GPUs)."""
+        self._follow()
+        idle = int(np.maximum(self._mirror.gpu_millis, 0).sum())
+        return idle - float(self._useful.sum()), idle
+
+    def scores(self, ask: Resources, at: Ints) -> Floats:
+        return self.judged(self.gains(ask, at))
+
+    def shared(self, space: NodeSpace, free_millis: Sequence[int], ask: Resources) -> int:
+        if not self._space.mix.typical:
+            return tightest_shared(space, free_millis, ask)
+        return int(self.judged(self.gpu_gains(space, free_millis, ask)).argmax())
+
+    def judged(self, gains: Floats) -> Floats:
+        """Gains as scores."""
+        return np.floor(100 / (1 + np.exp(-gains / 1000)))
+
+
+class Blend(Gradient):
+    """The default: the gradient, unrounded, and bestfit where it says little."""
+
+    def __init__(self, space: Space, mirror: Mirror) -> None:
+        super().__init__(space, mirror)
+        self._fit = BestFit(space, mirror)
+
+    def score(self, space: NodeSpace, ask: Resources) -> float:
+        is_free = not (space.has_gpus or ask.gpu_count or ask.mig_count)
+        best = GPU_FREE_FIRST if is_free else self.gain(space, ask)
+        return best + FIT_WEIGHT * self._fit.score(space, ask)
+
+    def scores(self, ask: Resources, at: Ints) -> Floats:
+        found = self.gains(ask, at) + FIT_WEIGHT * self._fit.scores(ask, at)
+        if not (ask.gpu_count or ask.mig_count):
+            found[~self._mirror.has_gpus[at]] += GPU_FREE_FIRST
+        return found
+
+    def judged(self, gains: Floats) -> Floats:
+        return gains
+
+
+def scorer_of(space: Space, mirror: Mirror) -> Scorer:
     """The scorer of the policy."""
-    return BestFit(space)
+    if space.policy.placement == "bestfit":
+        return BestFit(space, mirror)
+    return Gradient(space, mirror) if space.policy.placement == "fgd" else Blend(space, mirror)

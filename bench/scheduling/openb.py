@@ -1,0 +1,134 @@
+"""GPU sharing on the openb traces, by the protocol of "Beware of Fragmentation" (ATC'23); the cost of one placement.
+
+1,213 GPU nodes in a seeded random order, pods that never leave, one that does not fit is dropped; times are ignored.
+Placed by `find_places` on a `Space`, as the daemon does. `run` gives rows of (yardstick, bar, figure, verdict).
+
+Reads the data from a folder beside the project, and says so when it is absent. The default trace is played with ten
+seeds, the others with three; FFD_BENCH_ALL=1: all with ten.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import os
+import random
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ffd.core.mix import Shape
+from ffd.core.model import Node
+from ffd.core.policy import Policy
+from ffd.core.schedule.place import find_places
+from ffd.core.schedule.rooms import finder_of
+from ffd.core.schedule.score import Gradient
+from ffd.core.space import Space
+from ffd.core.spec import Gang, Resources
+
+DATA = Path(os.environ.get("FFD_BENCH_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")) / "gpu"
+TRACES = ("default", "cpu100", "gpushare60", "gpuspec20", "multigpu30")
+SEEDS = range(42, 52)
+LOAD = 1.3  # request that arrives, as a share of all GPUs
+GANG = Gang()
+
+Models = tuple[str, ...] | None
+Row = tuple[str, str, str, str]
+
+
+class Pod(NamedTuple):
+    ask: Resources
+    models: Models
+    shape: Shape
+
+
+class Played(NamedTuple):
+    """Means over steps: allocated, by rounded load in percent; fragments, of what is idle at 90 %. Seconds per pod."""
+
+    allocated: dict[int, float]
+    fragment_of_idle: float
+    seconds: list[float]
+
+
+def rows_of(name: str) -> Iterator[dict[str, str]]:
+    with gzip.open(DATA / f"openb_{name}.csv.gz", "rt") as lines:
+        yield from csv.DictReader(lines)
+
+
+def nodes() -> list[Node]:
+    return [
+        Node(
+            row["sn"], gpu_type=row["model"], gpu_count=int(row["gpu"]), cpu_millis=int(row["cpu_milli"]),
+            memory_bytes=int(row["memory_mib"]) << 20, slot_count=10_000,
+        )
+        for row in rows_of("node_list_gpu_node")
+    ]  # fmt: skip
+
+
+def pods(trace: str) -> list[Pod]:
+    return [pod(row) for row in rows_of(f"pod_list_{trace}")]
+
+
+def pod(row: dict[str, str]) -> Pod:
+    cpu, count, millis = int(row["cpu_milli"]), int(row["num_gpu"]), int(row["gpu_milli"])
+    spec = row.get("gpu_spec", "")
+    models = tuple(spec.split("|")) if spec else ()
+    ask = Resources(
+        gpu_count=count, gpu_millis=millis if count else 1000, cpu_millis=cpu,
+        memory_bytes=int(row["memory_mib"]) << 20,
+    )  # fmt: skip
+    return Pod(ask, models or None, (cpu, count, ask.gpu_millis, models))
+
+
+def arrivals(found: list[Pod], capacity_millis: int, seed: int) -> Iterator[Pod]:
+    """All pods shuffled, then random ones, until the next would exceed the load."""
+    chance = random.Random(seed)
+    order = list(found)
+    chance.shuffle(order)
+    left = LOAD * capacity_millis
+    queue = iter(order)
+    while True:
+        one = next(queue, None) or chance.choice(found)
+        left -= one.ask.held_gpu_millis
+        if left < 0:
+            return
+        yield one
+
+
+def play(machines: list[Node], found: list[Pod], placement: str, seed: int, is_sampled: bool = True) -> Played:
+    """One run. `is_sampled`: also measure the fragments at 90 % load."""
+    order = list(machines)
+    random.Random(-seed).shuffle(order)
+    space = Space(Policy(placement=placement))
+    space.replace(tuple(order))
+    space.mix.prime(Counter(one.shape for one in found))
+    capacity = sum(node.gpu_count for node in order) * 1000
+    arrived = used = 0
+    steps: dict[int, list[float]] = {}
+    fragments: list[float] = []
+    seconds: list[float] = []
+    for one in arrivals(found, capacity, seed):
+        start = time.perf_counter()
+        places = find_places(space, one.ask, GANG, 1, frozenset(), one.models)
+        if places is not None:
+            space.take(places, one.ask)
+        seconds.append(time.perf_counter() - start)
+        arrived += one.ask.held_gpu_millis
+        used += one.ask.held_gpu_millis if places is not None else 0
+        load = round(100 * arrived / capacity)
+        steps.setdefault(load, []).append(100 * used / capacity)
+        if is_sampled and load == 90 and len(steps[90]) % 10 == 1:
+            fragments.append(fragment_share(space))
+    means = {load: statistics.fmean(values) for load, values in steps.items()}
+    return Played(means, statistics.fmean(fragments) if fragments else 0.0, seconds)
+
+
+def fragment_share(space: Space) -> float:
+    """Fragments as a share of what is idle on GPUs, in percent."""
+    scorer = finder_of(space).scorer
+    judge = scorer if isinstance(scorer, Gradient) else Gradient(space, finder_of(space).mirror)
+    lost, idle = judge.fragment_millis()
+    return 100 * lost / idle
