@@ -25,6 +25,7 @@ from ffd.api.engine import WatchPage
 from ffd.api.link import Link
 from ffd.api.problem import DocumentRefusal, from_detail
 from ffd.api.shapes import LogBatch, LogChunk, LogLines, Submission, SubmitResult
+from ffd.api.tenant_client import TenantCalls
 from ffd.core.commands import Done
 from ffd.core.model import AttemptId
 from ffd.core.pages import Explain, ItemPage, TaskPage, WorkflowPage
@@ -44,7 +45,7 @@ PAGE_COUNT = 1_000
 TIMEOUT_MS = 30_000
 
 
-class Client(ClusterCalls):
+class Client(ClusterCalls, TenantCalls):
     """Made by `connect`. Safe to use from many tasks of one loop; calls share one connection."""
 
     def __init__(self, link: Link, project: str) -> None:

@@ -20,7 +20,7 @@ from google.protobuf.message import Message
 from ffd.api.engine import BarrierState, TaskInputs, WatchPage
 from ffd.api.shapes import LogBatch, LogChunk, LogLines
 from ffd.core import pages
-from ffd.core.commands import Accepted, Done, NodesMarked
+from ffd.core.commands import Accepted, Done, NodesMarked, TenantSet
 from ffd.core.model import AttemptId, Cause
 from ffd.errors import Refusal
 from ffd.proto.ffd.v1 import logs_pb2, pages_pb2
@@ -43,6 +43,9 @@ MESSAGES: dict[type[msgspec.Struct], type[Message]] = {
     pages.Check: pages_pb2.Check,
     pages.Explain: pages_pb2.Explain,
     pages.QueuePage: pages_pb2.QueuePage,
+    pages.TenantPage: pages_pb2.TenantPage,
+    pages.QuotaPage: pages_pb2.QuotaPage,
+    pages.SharePage: pages_pb2.SharePage,
     pages.EventPage: pages_pb2.EventPage,
     pages.DaemonPage: pages_pb2.DaemonPage,
     WatchPage: pages_pb2.WatchPage,
@@ -51,6 +54,7 @@ MESSAGES: dict[type[msgspec.Struct], type[Message]] = {
     Accepted: pages_pb2.Accepted,
     Done: pages_pb2.Done,
     NodesMarked: pages_pb2.NodesMarked,
+    TenantSet: pages_pb2.TenantSet,
     LogChunk: logs_pb2.LogChunk,
     LogLines: logs_pb2.LogLines,
     LogBatch: logs_pb2.LogBatch,
@@ -63,7 +67,7 @@ class _Field(NamedTuple):
     proto_name: str
     encode: Convert | None  # None = as it is
     decode: Convert | None
-    is_message: bool  # a single message: absent = None
+    is_optional: bool  # a single message, or said to be optional: absent = None
 
 
 def to_proto(value: msgspec.Struct) -> Any:
@@ -81,7 +85,7 @@ def from_proto(kind: type[S], message: Any) -> S:
     """The struct of a message; `kind` is the struct's type. Refusal (invalid) when JSON bytes are not JSON."""
     values: dict[str, Any] = {}
     for field in _plan(kind):
-        if field.is_message and not message.HasField(field.proto_name):
+        if field.is_optional and not message.HasField(field.proto_name):
             values[field.struct_name] = None
             continue
         raw = getattr(message, field.proto_name)
@@ -155,7 +159,7 @@ def _field(name: str, proto: FieldDescriptor) -> _Field:
         return _Field(name, name, None, dict, False)
     if proto.message_type is None:
         repeated = proto.label == FieldDescriptor.LABEL_REPEATED
-        return _Field(name, name, None, tuple if repeated else None, False)
+        return _Field(name, name, None, tuple if repeated else None, proto.containing_oneof is not None)
     struct = _STRUCTS[proto.message_type.full_name]
     if proto.label == FieldDescriptor.LABEL_REPEATED:
         return _Field(name, name, many, lambda values: tuple(from_proto(struct, value) for value in values), False)

@@ -23,7 +23,10 @@ from ffd.core.pages import (
     NodeDetail,
     NodePage,
     QueuePage,
+    QuotaPage,
+    SharePage,
     TaskPage,
+    TenantPage,
     WorkflowPage,
 )
 from ffd.core.reports import CheckpointReported, OutputsReported
@@ -108,6 +111,14 @@ class Engine(Protocol):
         ...
 
     async def queue(self) -> list[QueuePage]: ...
+
+    async def tenants(self) -> list[TenantPage]:
+        """The whole tree, by path."""
+        ...
+
+    async def quotas(self) -> list[QuotaPage]: ...
+
+    async def shares(self) -> list[SharePage]: ...
 
     def watch(self, workflow: int = 0, token: str = "") -> AsyncIterator[WatchPage]:
         """Events from after `token` ("" = from now; "0.0" = from the beginning of the story), then as they happen. Ends

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from grpclib.health.v1 import health_grpc, health_pb2
 
-from ffd.api import logs
+from ffd.api import logs, tenants
 from ffd.api.access import Access
-from ffd.api.codec import fitting, many, to_proto
+from ffd.api.codec import decode_object, fitting, many, to_proto
 from ffd.api.grpc_server import Send, streaming, unary
 from ffd.api.serving import Serving
 from ffd.api.shapes import LogChunk
-from ffd.core.commands import Cordon, Drain, NodesMarked, Uncordon
+from ffd.core.commands import Cordon, Drain, NodesMarked, TenantSet, Uncordon
 from ffd.core.pages import DaemonPage, NodeDetail
 from ffd.errors import Refusal
 from ffd.proto.ffd.v1 import cluster_grpc, logs_grpc, logs_pb2
@@ -80,6 +80,32 @@ class Cluster(cluster_grpc.ClusterBase):
     @unary("queue")
     async def Queue(self, access: Access, request: pb.QueueRequest) -> pb.QueueReply:
         return pb.QueueReply(queue=many(await access.queue(request.project)))
+
+    @unary("tenants")
+    async def Tenants(self, access: Access, request: pb.TenantsRequest) -> pb.TenantsReply:
+        return pb.TenantsReply(tenants=many(await tenants.tenants(access)))
+
+    @unary("quotas")
+    async def Quotas(self, access: Access, request: pb.QuotasRequest) -> pb.QuotasReply:
+        return pb.QuotasReply(quotas=many(await tenants.quotas(access, request.tenant)))
+
+    @unary("shares")
+    async def Shares(self, access: Access, request: pb.SharesRequest) -> pb.SharesReply:
+        return pb.SharesReply(shares=many(await tenants.shares(access)))
+
+    @unary("set_tenant")
+    async def SetTenant(self, access: Access, request: pb.SetTenantRequest) -> TenantSet:
+        return await tenants.set_tenant(
+            access, request.tenant, request.key,
+            weight=request.weight if request.HasField("weight") else None,
+            enabled=request.enabled if request.HasField("enabled") else None,
+            parent=request.parent if request.HasField("parent") else None,
+        )  # fmt: skip
+
+    @unary("set_quota")
+    async def SetQuota(self, access: Access, request: pb.SetQuotaRequest) -> TenantSet:
+        changes = decode_object(request.changes_json, "changes")
+        return await tenants.set_quota(access, request.tenant, request.key, changes, replace=request.replace)
 
     @unary("status")
     async def Status(self, access: Access, request: pb.StatusRequest) -> DaemonPage:

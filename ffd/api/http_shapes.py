@@ -10,7 +10,19 @@ from typing import Any
 import msgspec
 
 from ffd.core.commands import NodesMarked
-from ffd.core.pages import DrainPage, EventPage, GpuPage, ItemPage, NodePage, QueuePage, TaskPage, WorkflowPage
+from ffd.core.pages import (
+    DrainPage,
+    EventPage,
+    GpuPage,
+    ItemPage,
+    NodePage,
+    QueuePage,
+    QuotaPage,
+    SharePage,
+    TaskPage,
+    TenantPage,
+    WorkflowPage,
+)
 
 DEFAULT_PAGE_COUNT = 100
 
@@ -142,6 +154,21 @@ class DrainBody(CordonBody):
     preview: bool = False
 
 
+class TenantBody(Body):
+    """What is not there, or null, stays as it is."""
+
+    weight: float | None = None
+    enabled: bool | None = None
+    parent: str | None = None
+
+
+class QuotaBody(Body):
+    """All quotas of the tenant: resource -> an amount (nominal, and nothing is borrowed), or an object with `nominal`
+    and perhaps `borrow_max` and `lend_max`. Amounts: a number, or a size as "512Gi"."""
+
+    quotas: dict[str, Any]
+
+
 class MetricsBody(Body):
     """Progress and metrics of a task."""
 
@@ -209,6 +236,18 @@ class Drained(msgspec.Struct):
 
 class QueueList(msgspec.Struct):
     queue: list[QueuePage]
+
+
+class TenantList(msgspec.Struct):
+    tenants: list[TenantPage]
+
+
+class QuotaList(msgspec.Struct):
+    quotas: list[QuotaPage]
+
+
+class ShareList(msgspec.Struct):
+    shares: list[SharePage]
 
 
 class EventList(msgspec.Struct):

@@ -19,6 +19,7 @@ from ffd.api.grpc_tasks import metrics, rank
 from ffd.api.limits import check_name, over, page_size
 from ffd.api.route import JSON_TYPE, PREFIX, Call, EventSink, Reply, Route
 from ffd.api.shapes import Submission, SubmitResult
+from ffd.api.tenant_routes import TENANT_ROUTES
 from ffd.api.traffic import closing
 from ffd.core.commands import Cancel, Done, Resume, Retry, SetPriority, Suspend
 from ffd.core.document import json_schema
@@ -308,6 +309,7 @@ ROUTES: tuple[Route, ...] = (
         stream=stream_events, event=shapes.EventList,
     ),
     *CLUSTER_ROUTES,
+    *TENANT_ROUTES,
     Route("GET", PREFIX + "/status", "status", "Show the daemon", status, DaemonPage),
     Route(
         "POST", "/v1/metrics", "progress", "Report progress and metrics of a task", report_metrics, None,

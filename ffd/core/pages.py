@@ -209,6 +209,45 @@ class QueuePage(Page, frozen=True, kw_only=True):
     reason: str
 
 
+class TenantPage(Page, frozen=True, kw_only=True):
+    """One node of the tenant tree; the root is `/`. `admits`: it and all levels above it are enabled. `declared`: it
+    was set by an operator, not only seen as a project."""
+
+    tenant: str
+    parent: str = ""
+    weight: float = 1.0
+    enabled: bool = True
+    admits: bool = True
+    declared: bool = False
+    workflow_count: int = 0  # live
+    pod_count: int = 0  # replicas that hold room
+
+
+class QuotaPage(Page, frozen=True, kw_only=True):
+    """What one tenant, with all below it, holds of one resource, and may. GPUs and cpus with fractions, memory and
+    storage in bytes, pods and workflows counted. None = no quota, no bound, or (`capacity`) nothing to compare with."""
+
+    tenant: str
+    resource: str
+    used: float = 0.0
+    borrowed: float = 0.0  # above its nominal, or all of it when only levels above have a quota
+    nominal: float | None = None
+    borrow_max: float | None = None
+    lend_max: float | None = None
+    capacity: float | None = None  # of the whole cluster
+
+
+class SharePage(Page, frozen=True, kw_only=True):
+    """How much of the cluster one tenant has for its weight: the part of its dominant resource, divided by the weight.
+    Who has the lowest among its siblings comes first."""
+
+    tenant: str
+    parent: str = ""
+    weight: float = 1.0
+    dominant: str = ""  # "" = it holds nothing
+    share: float = 0.0
+
+
 class EventPage(Page, frozen=True, kw_only=True):
     """One event of the story. (`number`, `index`) is its position: unique, ordered; events of a number are atomic."""
 

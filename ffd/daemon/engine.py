@@ -17,7 +17,7 @@ import msgspec
 
 import ffd
 from ffd.api.engine import BarrierState, TaskInputs, WatchPage
-from ffd.core import cluster_views, views
+from ffd.core import cluster_views, tenant_views, views
 from ffd.core.commands import Accepted, Answer, AnyCommand, Done, Retry
 from ffd.core.model import AttemptId
 from ffd.core.pages import (
@@ -30,7 +30,10 @@ from ffd.core.pages import (
     NodeDetail,
     NodePage,
     QueuePage,
+    QuotaPage,
+    SharePage,
     TaskPage,
+    TenantPage,
     WorkflowPage,
 )
 from ffd.core.reports import CheckpointReported, OutputsReported
@@ -185,6 +188,15 @@ class DaemonEngine:
 
     async def queue(self) -> list[QueuePage]:
         return await self.lead().reads.cluster(views.queue_pages)
+
+    async def tenants(self) -> list[TenantPage]:
+        return await self.lead().reads.cluster(tenant_views.tenant_pages)
+
+    async def quotas(self) -> list[QuotaPage]:
+        return await self.lead().reads.cluster(tenant_views.quota_pages)
+
+    async def shares(self) -> list[SharePage]:
+        return await self.lead().reads.cluster(tenant_views.share_pages)
 
     # ------------------------------------------------------------------------------------------------------- events
 

@@ -20,7 +20,19 @@ from ffd.api.client import Client
 from ffd.api.engine import BarrierState, TaskInputs, WatchPage
 from ffd.api.limits import ApiLimits
 from ffd.api.server import ApiServer
-from ffd.core.commands import Accepted, Answer, AnyCommand, Done, Drain, NodesMarked, OfNodes, Submit
+from ffd.core.commands import (
+    Accepted,
+    Answer,
+    AnyCommand,
+    Done,
+    Drain,
+    NodesMarked,
+    OfNodes,
+    SetQuota,
+    SetTenant,
+    Submit,
+    TenantSet,
+)
 from ffd.core.model import AttemptId
 from ffd.core.pages import (
     DaemonPage,
@@ -33,8 +45,11 @@ from ffd.core.pages import (
     NodeDetail,
     NodePage,
     QueuePage,
+    QuotaPage,
+    SharePage,
     StopPage,
     TaskPage,
+    TenantPage,
     WorkflowPage,
 )
 from ffd.core.reports import CheckpointReported, OutputsReported
@@ -82,6 +97,14 @@ class ScriptedEngine:
         self.commits: list[tuple[EventPage, ...]] = []
         self.gap_before: int = 0  # a live watcher gets a gap instead of commits up to this one, once
         self.nodes_count = 1
+        self.tenant_pages = [
+            TenantPage(tenant="/"),
+            TenantPage(tenant="default", parent="/"),
+            TenantPage(tenant="other", parent="/"),
+            TenantPage(tenant="team", parent="/", weight=2.0, declared=True),
+            TenantPage(tenant="team/mine", parent="team", workflow_count=1),
+            TenantPage(tenant="team/yours", parent="team"),
+        ]
         self.asked: list[AnyCommand] = []
         self.told: list[Any] = []
         self.superseded: set[AttemptId] = set()
@@ -151,6 +174,8 @@ class ScriptedEngine:
             answer: Answer = Accepted(page.id, page.handle, page.project)
         elif isinstance(command, OfNodes):
             answer = NodesMarked(command.nodes or ("n1",), stopping_count=3 if isinstance(command, Drain) else 0)
+        elif isinstance(command, SetTenant | SetQuota):
+            answer = TenantSet(command.tenant)
         else:
             page = self.pages[command.workflow]
             answer = Done(page.id, page.handle, page.state)
@@ -233,6 +258,21 @@ class ScriptedEngine:
         return [
             QueuePage(position=1, project="default", gang="1 x", waiting_count=1, head="a.1/t", reason="no room"),
             QueuePage(position=2, project="other", gang="1 x", waiting_count=1, head="b.1/t", reason="no room"),
+        ]
+
+    async def tenants(self) -> list[TenantPage]:
+        self._check()
+        return self.tenant_pages
+
+    async def quotas(self) -> list[QuotaPage]:
+        return [
+            QuotaPage(tenant=page.tenant, resource="gpus", used=3.0, nominal=4.0, lend_max=0.5)
+            for page in self.tenant_pages
+        ]
+
+    async def shares(self) -> list[SharePage]:
+        return [
+            SharePage(tenant=page.tenant, parent=page.parent, dominant="gpus", share=0.25) for page in self.tenant_pages
         ]
 
     async def watch(self, workflow: int = 0, token: str = "") -> AsyncIterator[WatchPage]:

@@ -24,6 +24,7 @@ JSON = st.recursive(
 )
 st.register_type_strategy(str, TEXT)
 st.register_type_strategy(int, INT64)
+st.register_type_strategy(float, st.floats(allow_nan=False))
 
 
 def values_of(hint: Any) -> st.SearchStrategy[Any]:

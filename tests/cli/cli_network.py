@@ -14,7 +14,7 @@ import msgspec
 
 from ffd.api.engine import WatchPage
 from ffd.api.shapes import LogBatch, LogLines, SubmitResult
-from ffd.core.commands import Done, NodesMarked
+from ffd.core.commands import Done, NodesMarked, TenantSet
 from ffd.core.model import AttemptId
 from ffd.core.pages import (
     DaemonPage,
@@ -27,7 +27,10 @@ from ffd.core.pages import (
     NodeDetail,
     NodePage,
     QueuePage,
+    QuotaPage,
+    SharePage,
     TaskPage,
+    TenantPage,
     WorkflowPage,
 )
 from ffd.errors import FfdError, Refusal
@@ -58,6 +61,9 @@ class Network:
         self.drain_page = DrainPage(nodes=())
         self.stopping_count = 0  # by a drain
         self.queue_pages: list[QueuePage] = []
+        self.tenant_pages: list[TenantPage] = []
+        self.quota_pages: list[QuotaPage] = []
+        self.share_pages: list[SharePage] = []
         self.daemon = DaemonPage(version="0.1.0", role="leader")
         self.submitted = SubmitResult(1, "hello.1", "default", False, ())
         self.calls: list[tuple[str, dict[str, Any]]] = []
@@ -220,6 +226,24 @@ class Client:
     async def queue(self, project: str = "") -> builtins.list[QueuePage]:
         self.network._call("queue", project=project)
         return self.network.queue_pages
+
+    async def tenants(self) -> builtins.list[TenantPage]:
+        return self.network.tenant_pages
+
+    async def quotas(self, tenant: str = "") -> builtins.list[QuotaPage]:
+        self.network._call("quotas", tenant=tenant)
+        return [page for page in self.network.quota_pages if tenant in ("", page.tenant)]
+
+    async def shares(self) -> builtins.list[SharePage]:
+        return self.network.share_pages
+
+    async def set_tenant(self, tenant: str, **more: Any) -> TenantSet:
+        self.network._call("set_tenant", tenant=tenant, **more)
+        return TenantSet(tenant)
+
+    async def set_quota(self, tenant: str, changes: Any, **more: Any) -> TenantSet:
+        self.network._call("set_quota", tenant=tenant, changes=changes, **more)
+        return TenantSet(tenant)
 
     async def status(self) -> DaemonPage:
         self.network._call("status")

@@ -22,8 +22,11 @@ from ffd.core.pages import (
     ItemPage,
     NodePage,
     QueuePage,
+    QuotaPage,
+    SharePage,
     StopPage,
     TaskPage,
+    TenantPage,
     WorkflowPage,
 )
 
@@ -83,6 +86,19 @@ CASES = {
     "gpus": "gpus",
     "gpus_wide": "gpus -o wide",
     "queue": "queue",
+    "tenant_ls": "tenant ls",
+    "tenant_get": "tenant get research -o wide",
+    "tenant_get_unknown": "tenant get nobody",
+    "tenant_set": "tenant set research --weight 2 --disable",
+    "tenant_move": "tenant move research/llm applied",
+    "quota_ls": "quota ls",
+    "quota_ls_all": "quota ls --all -o wide",
+    "quota_get": "quota get research/llm -o json",
+    "quota_set": "quota set research/llm gpus=64 gpus/H100.nominal=32 gpus.borrow=16 gpus.lend=8",
+    "quota_set_wrong": "quota set research/llm gpus",
+    "share_ls": "share ls",
+    "share_get": "share get / -o yaml",
+    "share_set": "share set research 1.5",
     "cancel": "cancel llm.42 nobody.1",
     "set": "set llm.42 priority=700",
     "wait": "wait llm.42",
@@ -210,6 +226,24 @@ def add_cluster(network: Network) -> None:
                   reason="no room now"),
         QueuePage(position=2, project="", gang="", waiting_count=40, head="", reason=""),
     ]  # fmt: skip
+    network.tenant_pages = [
+        TenantPage(tenant="/", workflow_count=4, pod_count=19),
+        TenantPage(tenant="research", parent="/", weight=2.5, enabled=False, admits=False, declared=True),
+        TenantPage(tenant="research/llm", parent="research", admits=False, workflow_count=4, pod_count=19),
+    ]
+    network.quota_pages = [
+        QuotaPage(tenant="/", resource="gpus", used=19, capacity=24.0),
+        QuotaPage(tenant="research", resource="memory", used=3 << 30, nominal=1 << 40, borrow_max=0, capacity=2 << 40),
+        QuotaPage(tenant="research/llm", resource="cpus", used=2.5, borrowed=2.5, capacity=96),
+        QuotaPage(tenant="research/llm", resource="gpus", used=19, borrowed=3, nominal=16, borrow_max=4, lend_max=8,
+                  capacity=24),
+        QuotaPage(tenant="research/llm", resource="gpus/H100", used=19, nominal=24, capacity=24),
+    ]  # fmt: skip
+    network.share_pages = [
+        SharePage(tenant="/", dominant="gpus", share=19 / 24),
+        SharePage(tenant="research", parent="/", weight=2.5, dominant="gpus", share=19 / 60),
+        SharePage(tenant="research/llm", parent="research"),
+    ]
     network.daemon = DaemonPage(
         version="0.1.0", role="leader", epoch=3, leader_address="unix:/run/ffd.sock", runtime="local", store="sqlite",
         pid=4711, started_at_ms=NOW_MS - 86_400_000, commit_number=1234, workflow_count=2, ready_count=3,

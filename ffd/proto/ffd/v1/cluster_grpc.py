@@ -44,6 +44,26 @@ class ClusterBase(abc.ABC):
         pass
 
     @abc.abstractmethod
+    async def Tenants(self, stream: 'grpclib.server.Stream[ffd.proto.ffd.v1.cluster_pb2.TenantsRequest, ffd.proto.ffd.v1.cluster_pb2.TenantsReply]') -> None:
+        pass
+
+    @abc.abstractmethod
+    async def Quotas(self, stream: 'grpclib.server.Stream[ffd.proto.ffd.v1.cluster_pb2.QuotasRequest, ffd.proto.ffd.v1.cluster_pb2.QuotasReply]') -> None:
+        pass
+
+    @abc.abstractmethod
+    async def Shares(self, stream: 'grpclib.server.Stream[ffd.proto.ffd.v1.cluster_pb2.SharesRequest, ffd.proto.ffd.v1.cluster_pb2.SharesReply]') -> None:
+        pass
+
+    @abc.abstractmethod
+    async def SetTenant(self, stream: 'grpclib.server.Stream[ffd.proto.ffd.v1.cluster_pb2.SetTenantRequest, ffd.proto.ffd.v1.pages_pb2.TenantSet]') -> None:
+        pass
+
+    @abc.abstractmethod
+    async def SetQuota(self, stream: 'grpclib.server.Stream[ffd.proto.ffd.v1.cluster_pb2.SetQuotaRequest, ffd.proto.ffd.v1.pages_pb2.TenantSet]') -> None:
+        pass
+
+    @abc.abstractmethod
     async def Status(self, stream: 'grpclib.server.Stream[ffd.proto.ffd.v1.cluster_pb2.StatusRequest, ffd.proto.ffd.v1.pages_pb2.DaemonPage]') -> None:
         pass
 
@@ -98,6 +118,36 @@ class ClusterBase(abc.ABC):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 ffd.proto.ffd.v1.cluster_pb2.QueueRequest,
                 ffd.proto.ffd.v1.cluster_pb2.QueueReply,
+            ),
+            '/ffd.v1.Cluster/Tenants': grpclib.const.Handler(
+                self.Tenants,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                ffd.proto.ffd.v1.cluster_pb2.TenantsRequest,
+                ffd.proto.ffd.v1.cluster_pb2.TenantsReply,
+            ),
+            '/ffd.v1.Cluster/Quotas': grpclib.const.Handler(
+                self.Quotas,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                ffd.proto.ffd.v1.cluster_pb2.QuotasRequest,
+                ffd.proto.ffd.v1.cluster_pb2.QuotasReply,
+            ),
+            '/ffd.v1.Cluster/Shares': grpclib.const.Handler(
+                self.Shares,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                ffd.proto.ffd.v1.cluster_pb2.SharesRequest,
+                ffd.proto.ffd.v1.cluster_pb2.SharesReply,
+            ),
+            '/ffd.v1.Cluster/SetTenant': grpclib.const.Handler(
+                self.SetTenant,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                ffd.proto.ffd.v1.cluster_pb2.SetTenantRequest,
+                ffd.proto.ffd.v1.pages_pb2.TenantSet,
+            ),
+            '/ffd.v1.Cluster/SetQuota': grpclib.const.Handler(
+                self.SetQuota,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                ffd.proto.ffd.v1.cluster_pb2.SetQuotaRequest,
+                ffd.proto.ffd.v1.pages_pb2.TenantSet,
             ),
             '/ffd.v1.Cluster/Status': grpclib.const.Handler(
                 self.Status,
@@ -164,6 +214,36 @@ class ClusterStub:
             '/ffd.v1.Cluster/Queue',
             ffd.proto.ffd.v1.cluster_pb2.QueueRequest,
             ffd.proto.ffd.v1.cluster_pb2.QueueReply,
+        )
+        self.Tenants = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/ffd.v1.Cluster/Tenants',
+            ffd.proto.ffd.v1.cluster_pb2.TenantsRequest,
+            ffd.proto.ffd.v1.cluster_pb2.TenantsReply,
+        )
+        self.Quotas = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/ffd.v1.Cluster/Quotas',
+            ffd.proto.ffd.v1.cluster_pb2.QuotasRequest,
+            ffd.proto.ffd.v1.cluster_pb2.QuotasReply,
+        )
+        self.Shares = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/ffd.v1.Cluster/Shares',
+            ffd.proto.ffd.v1.cluster_pb2.SharesRequest,
+            ffd.proto.ffd.v1.cluster_pb2.SharesReply,
+        )
+        self.SetTenant = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/ffd.v1.Cluster/SetTenant',
+            ffd.proto.ffd.v1.cluster_pb2.SetTenantRequest,
+            ffd.proto.ffd.v1.pages_pb2.TenantSet,
+        )
+        self.SetQuota = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/ffd.v1.Cluster/SetQuota',
+            ffd.proto.ffd.v1.cluster_pb2.SetQuotaRequest,
+            ffd.proto.ffd.v1.pages_pb2.TenantSet,
         )
         self.Status = grpclib.client.UnaryUnaryMethod(
             channel,

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from ffd.proto.ffd.v1 import pages_pb2 as ffd_dot_v1_dot_pages__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x66\x66\x64/v1/cluster.proto\x12\x06\x66\x66\x64.v1\x1a\x12\x66\x66\x64/v1/pages.proto\"\x1d\n\x0cNodesRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\";\n\nNodesReply\x12\x1f\n\x05nodes\x18\x01 \x03(\x0b\x32\x10.ffd.v1.NodePage\x12\x0c\n\x04more\x18\x02 \x01(\x08\"\x1b\n\x0bNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\r\n\x0bGpusRequest\"*\n\tGpusReply\x12\x1d\n\x04gpus\x18\x01 \x03(\x0b\x32\x0f.ffd.v1.GpuPage\"\x9a\x01\n\rCordonRequest\x12\r\n\x05nodes\x18\x01 \x03(\t\x12\x31\n\x06labels\x18\x02 \x03(\x0b\x32!.ffd.v1.CordonRequest.LabelsEntry\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x0b\n\x03key\x18\x04 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x91\x01\n\x0fUncordonRequest\x12\r\n\x05nodes\x18\x01 \x03(\t\x12\x33\n\x06labels\x18\x02 \x03(\x0b\x32#.ffd.v1.UncordonRequest.LabelsEntry\x12\x0b\n\x03key\x18\x03 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xcd\x01\n\x0c\x44rainRequest\x12\r\n\x05nodes\x18\x01 \x03(\t\x12\x30\n\x06labels\x18\x02 \x03(\x0b\x32 .ffd.v1.DrainRequest.LabelsEntry\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x15\n\x08grace_ms\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x0f\n\x07preview\x18\x05 \x01(\x08\x12\x0b\n\x03key\x18\x06 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_grace_ms\"U\n\nDrainReply\x12#\n\x06marked\x18\x01 \x01(\x0b\x32\x13.ffd.v1.NodesMarked\x12\"\n\x07preview\x18\x02 \x01(\x0b\x32\x11.ffd.v1.DrainPage\"\x1f\n\x0cQueueRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\".\n\nQueueReply\x12 \n\x05queue\x18\x01 \x03(\x0b\x32\x11.ffd.v1.QueuePage\"\x0f\n\rStatusRequest\"\x0f\n\rLeaderRequest\"-\n\x0bLeaderReply\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"\r\n\x0bStopRequest\"\x0b\n\tStopReply2\x8e\x04\n\x07\x43luster\x12\x31\n\x05Nodes\x12\x14.ffd.v1.NodesRequest\x1a\x12.ffd.v1.NodesReply\x12/\n\x04Node\x12\x13.ffd.v1.NodeRequest\x1a\x12.ffd.v1.NodeDetail\x12.\n\x04Gpus\x12\x13.ffd.v1.GpusRequest\x1a\x11.ffd.v1.GpusReply\x12\x34\n\x06\x43ordon\x12\x15.ffd.v1.CordonRequest\x1a\x13.ffd.v1.NodesMarked\x12\x38\n\x08Uncordon\x12\x17.ffd.v1.UncordonRequest\x1a\x13.ffd.v1.NodesMarked\x12\x31\n\x05\x44rain\x12\x14.ffd.v1.DrainRequest\x1a\x12.ffd.v1.DrainReply\x12\x31\n\x05Queue\x12\x14.ffd.v1.QueueRequest\x1a\x12.ffd.v1.QueueReply\x12\x33\n\x06Status\x12\x15.ffd.v1.StatusRequest\x1a\x12.ffd.v1.DaemonPage\x12\x34\n\x06Leader\x12\x15.ffd.v1.LeaderRequest\x1a\x13.ffd.v1.LeaderReply\x12.\n\x04Stop\x12\x13.ffd.v1.StopRequest\x1a\x11.ffd.v1.StopReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x66\x66\x64/v1/cluster.proto\x12\x06\x66\x66\x64.v1\x1a\x12\x66\x66\x64/v1/pages.proto\"\x1d\n\x0cNodesRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\";\n\nNodesReply\x12\x1f\n\x05nodes\x18\x01 \x03(\x0b\x32\x10.ffd.v1.NodePage\x12\x0c\n\x04more\x18\x02 \x01(\x08\"\x1b\n\x0bNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\r\n\x0bGpusRequest\"*\n\tGpusReply\x12\x1d\n\x04gpus\x18\x01 \x03(\x0b\x32\x0f.ffd.v1.GpuPage\"\x9a\x01\n\rCordonRequest\x12\r\n\x05nodes\x18\x01 \x03(\t\x12\x31\n\x06labels\x18\x02 \x03(\x0b\x32!.ffd.v1.CordonRequest.LabelsEntry\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x0b\n\x03key\x18\x04 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x91\x01\n\x0fUncordonRequest\x12\r\n\x05nodes\x18\x01 \x03(\t\x12\x33\n\x06labels\x18\x02 \x03(\x0b\x32#.ffd.v1.UncordonRequest.LabelsEntry\x12\x0b\n\x03key\x18\x03 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xcd\x01\n\x0c\x44rainRequest\x12\r\n\x05nodes\x18\x01 \x03(\t\x12\x30\n\x06labels\x18\x02 \x03(\x0b\x32 .ffd.v1.DrainRequest.LabelsEntry\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x15\n\x08grace_ms\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x0f\n\x07preview\x18\x05 \x01(\x08\x12\x0b\n\x03key\x18\x06 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_grace_ms\"U\n\nDrainReply\x12#\n\x06marked\x18\x01 \x01(\x0b\x32\x13.ffd.v1.NodesMarked\x12\"\n\x07preview\x18\x02 \x01(\x0b\x32\x11.ffd.v1.DrainPage\"\x1f\n\x0cQueueRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\".\n\nQueueReply\x12 \n\x05queue\x18\x01 \x03(\x0b\x32\x11.ffd.v1.QueuePage\"\x10\n\x0eTenantsRequest\"3\n\x0cTenantsReply\x12#\n\x07tenants\x18\x01 \x03(\x0b\x32\x12.ffd.v1.TenantPage\"\x1f\n\rQuotasRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\"0\n\x0bQuotasReply\x12!\n\x06quotas\x18\x01 \x03(\x0b\x32\x11.ffd.v1.QuotaPage\"\x0f\n\rSharesRequest\"0\n\x0bSharesReply\x12!\n\x06shares\x18\x01 \x03(\x0b\x32\x11.ffd.v1.SharePage\"\x91\x01\n\x10SetTenantRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x13\n\x06weight\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07\x65nabled\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12\x13\n\x06parent\x18\x05 \x01(\tH\x02\x88\x01\x01\x42\t\n\x07_weightB\n\n\x08_enabledB\t\n\x07_parent\"U\n\x0fSetQuotaRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x14\n\x0c\x63hanges_json\x18\x03 \x01(\x0c\x12\x0f\n\x07replace\x18\x04 \x01(\x08\"\x0f\n\rStatusRequest\"\x0f\n\rLeaderRequest\"-\n\x0bLeaderReply\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"\r\n\x0bStopRequest\"\x0b\n\tStopReply2\xa5\x06\n\x07\x43luster\x12\x31\n\x05Nodes\x12\x14.ffd.v1.NodesRequest\x1a\x12.ffd.v1.NodesReply\x12/\n\x04Node\x12\x13.ffd.v1.NodeRequest\x1a\x12.ffd.v1.NodeDetail\x12.\n\x04Gpus\x12\x13.ffd.v1.GpusRequest\x1a\x11.ffd.v1.GpusReply\x12\x34\n\x06\x43ordon\x12\x15.ffd.v1.CordonRequest\x1a\x13.ffd.v1.NodesMarked\x12\x38\n\x08Uncordon\x12\x17.ffd.v1.UncordonRequest\x1a\x13.ffd.v1.NodesMarked\x12\x31\n\x05\x44rain\x12\x14.ffd.v1.DrainRequest\x1a\x12.ffd.v1.DrainReply\x12\x31\n\x05Queue\x12\x14.ffd.v1.QueueRequest\x1a\x12.ffd.v1.QueueReply\x12\x37\n\x07Tenants\x12\x16.ffd.v1.TenantsRequest\x1a\x14.ffd.v1.TenantsReply\x12\x34\n\x06Quotas\x12\x15.ffd.v1.QuotasRequest\x1a\x13.ffd.v1.QuotasReply\x12\x34\n\x06Shares\x12\x15.ffd.v1.SharesRequest\x1a\x13.ffd.v1.SharesReply\x12\x38\n\tSetTenant\x12\x18.ffd.v1.SetTenantRequest\x1a\x11.ffd.v1.TenantSet\x12\x36\n\x08SetQuota\x12\x17.ffd.v1.SetQuotaRequest\x1a\x11.ffd.v1.TenantSet\x12\x33\n\x06Status\x12\x15.ffd.v1.StatusRequest\x1a\x12.ffd.v1.DaemonPage\x12\x34\n\x06Leader\x12\x15.ffd.v1.LeaderRequest\x1a\x13.ffd.v1.LeaderReply\x12.\n\x04Stop\x12\x13.ffd.v1.StopRequest\x1a\x11.ffd.v1.StopReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -66,16 +66,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUEUEREQUEST']._serialized_end=863
   _globals['_QUEUEREPLY']._serialized_start=865
   _globals['_QUEUEREPLY']._serialized_end=911
-  _globals['_STATUSREQUEST']._serialized_start=913
-  _globals['_STATUSREQUEST']._serialized_end=928
-  _globals['_LEADERREQUEST']._serialized_start=930
-  _globals['_LEADERREQUEST']._serialized_end=945
-  _globals['_LEADERREPLY']._serialized_start=947
-  _globals['_LEADERREPLY']._serialized_end=992
-  _globals['_STOPREQUEST']._serialized_start=994
-  _globals['_STOPREQUEST']._serialized_end=1007
-  _globals['_STOPREPLY']._serialized_start=1009
-  _globals['_STOPREPLY']._serialized_end=1020
-  _globals['_CLUSTER']._serialized_start=1023
-  _globals['_CLUSTER']._serialized_end=1549
+  _globals['_TENANTSREQUEST']._serialized_start=913
+  _globals['_TENANTSREQUEST']._serialized_end=929
+  _globals['_TENANTSREPLY']._serialized_start=931
+  _globals['_TENANTSREPLY']._serialized_end=982
+  _globals['_QUOTASREQUEST']._serialized_start=984
+  _globals['_QUOTASREQUEST']._serialized_end=1015
+  _globals['_QUOTASREPLY']._serialized_start=1017
+  _globals['_QUOTASREPLY']._serialized_end=1065
+  _globals['_SHARESREQUEST']._serialized_start=1067
+  _globals['_SHARESREQUEST']._serialized_end=1082
+  _globals['_SHARESREPLY']._serialized_start=1084
+  _globals['_SHARESREPLY']._serialized_end=1132
+  _globals['_SETTENANTREQUEST']._serialized_start=1135
+  _globals['_SETTENANTREQUEST']._serialized_end=1280
+  _globals['_SETQUOTAREQUEST']._serialized_start=1282
+  _globals['_SETQUOTAREQUEST']._serialized_end=1367
+  _globals['_STATUSREQUEST']._serialized_start=1369
+  _globals['_STATUSREQUEST']._serialized_end=1384
+  _globals['_LEADERREQUEST']._serialized_start=1386
+  _globals['_LEADERREQUEST']._serialized_end=1401
+  _globals['_LEADERREPLY']._serialized_start=1403
+  _globals['_LEADERREPLY']._serialized_end=1448
+  _globals['_STOPREQUEST']._serialized_start=1450
+  _globals['_STOPREQUEST']._serialized_end=1463
+  _globals['_STOPREPLY']._serialized_start=1465
+  _globals['_STOPREPLY']._serialized_end=1476
+  _globals['_CLUSTER']._serialized_start=1479
+  _globals['_CLUSTER']._serialized_end=2284
 # @@protoc_insertion_point(module_scope)

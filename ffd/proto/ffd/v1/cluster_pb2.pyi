@@ -115,6 +115,64 @@ class QueueReply(_message.Message):
     queue: _containers.RepeatedCompositeFieldContainer[_pages_pb2.QueuePage]
     def __init__(self, queue: _Optional[_Iterable[_Union[_pages_pb2.QueuePage, _Mapping]]] = ...) -> None: ...
 
+class TenantsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class TenantsReply(_message.Message):
+    __slots__ = ("tenants",)
+    TENANTS_FIELD_NUMBER: _ClassVar[int]
+    tenants: _containers.RepeatedCompositeFieldContainer[_pages_pb2.TenantPage]
+    def __init__(self, tenants: _Optional[_Iterable[_Union[_pages_pb2.TenantPage, _Mapping]]] = ...) -> None: ...
+
+class QuotasRequest(_message.Message):
+    __slots__ = ("tenant",)
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    def __init__(self, tenant: _Optional[str] = ...) -> None: ...
+
+class QuotasReply(_message.Message):
+    __slots__ = ("quotas",)
+    QUOTAS_FIELD_NUMBER: _ClassVar[int]
+    quotas: _containers.RepeatedCompositeFieldContainer[_pages_pb2.QuotaPage]
+    def __init__(self, quotas: _Optional[_Iterable[_Union[_pages_pb2.QuotaPage, _Mapping]]] = ...) -> None: ...
+
+class SharesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SharesReply(_message.Message):
+    __slots__ = ("shares",)
+    SHARES_FIELD_NUMBER: _ClassVar[int]
+    shares: _containers.RepeatedCompositeFieldContainer[_pages_pb2.SharePage]
+    def __init__(self, shares: _Optional[_Iterable[_Union[_pages_pb2.SharePage, _Mapping]]] = ...) -> None: ...
+
+class SetTenantRequest(_message.Message):
+    __slots__ = ("tenant", "key", "weight", "enabled", "parent")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    ENABLED_FIELD_NUMBER: _ClassVar[int]
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    key: str
+    weight: float
+    enabled: bool
+    parent: str
+    def __init__(self, tenant: _Optional[str] = ..., key: _Optional[str] = ..., weight: _Optional[float] = ..., enabled: bool = ..., parent: _Optional[str] = ...) -> None: ...
+
+class SetQuotaRequest(_message.Message):
+    __slots__ = ("tenant", "key", "changes_json", "replace")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_JSON_FIELD_NUMBER: _ClassVar[int]
+    REPLACE_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    key: str
+    changes_json: bytes
+    replace: bool
+    def __init__(self, tenant: _Optional[str] = ..., key: _Optional[str] = ..., changes_json: _Optional[bytes] = ..., replace: bool = ...) -> None: ...
+
 class StatusRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

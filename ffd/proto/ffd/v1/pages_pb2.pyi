@@ -396,6 +396,68 @@ class QueuePage(_message.Message):
     reason: str
     def __init__(self, position: _Optional[int] = ..., project: _Optional[str] = ..., gang: _Optional[str] = ..., waiting_count: _Optional[int] = ..., head: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
+class TenantPage(_message.Message):
+    __slots__ = ("tenant", "parent", "weight", "enabled", "admits", "declared", "workflow_count", "pod_count")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    ENABLED_FIELD_NUMBER: _ClassVar[int]
+    ADMITS_FIELD_NUMBER: _ClassVar[int]
+    DECLARED_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_COUNT_FIELD_NUMBER: _ClassVar[int]
+    POD_COUNT_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    parent: str
+    weight: float
+    enabled: bool
+    admits: bool
+    declared: bool
+    workflow_count: int
+    pod_count: int
+    def __init__(self, tenant: _Optional[str] = ..., parent: _Optional[str] = ..., weight: _Optional[float] = ..., enabled: bool = ..., admits: bool = ..., declared: bool = ..., workflow_count: _Optional[int] = ..., pod_count: _Optional[int] = ...) -> None: ...
+
+class QuotaPage(_message.Message):
+    __slots__ = ("tenant", "resource", "used", "borrowed", "nominal", "borrow_max", "lend_max", "capacity")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    USED_FIELD_NUMBER: _ClassVar[int]
+    BORROWED_FIELD_NUMBER: _ClassVar[int]
+    NOMINAL_FIELD_NUMBER: _ClassVar[int]
+    BORROW_MAX_FIELD_NUMBER: _ClassVar[int]
+    LEND_MAX_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    resource: str
+    used: float
+    borrowed: float
+    nominal: float
+    borrow_max: float
+    lend_max: float
+    capacity: float
+    def __init__(self, tenant: _Optional[str] = ..., resource: _Optional[str] = ..., used: _Optional[float] = ..., borrowed: _Optional[float] = ..., nominal: _Optional[float] = ..., borrow_max: _Optional[float] = ..., lend_max: _Optional[float] = ..., capacity: _Optional[float] = ...) -> None: ...
+
+class SharePage(_message.Message):
+    __slots__ = ("tenant", "parent", "weight", "dominant", "share")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    DOMINANT_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    parent: str
+    weight: float
+    dominant: str
+    share: float
+    def __init__(self, tenant: _Optional[str] = ..., parent: _Optional[str] = ..., weight: _Optional[float] = ..., dominant: _Optional[str] = ..., share: _Optional[float] = ...) -> None: ...
+
+class TenantSet(_message.Message):
+    __slots__ = ("tenant", "duplicate")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATE_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    duplicate: bool
+    def __init__(self, tenant: _Optional[str] = ..., duplicate: bool = ...) -> None: ...
+
 class EventPage(_message.Message):
     __slots__ = ("number", "index", "at_ms", "kind", "workflow", "handle", "task", "item", "attempt", "text", "data_json")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
