@@ -6,6 +6,7 @@ the same books and leaves no trace. Never here: where to place something.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,11 +26,12 @@ class Space:
     """All nodes by name, in the order of the inventory. `version` grows whenever something may have become free.
 
     `closed` says why a node takes nothing new; it may name nodes that are not there (yet). `memo` belongs to the finder
-    of places: what it keeps from one search to the next. `mix`: what is asked for these days."""
+    of places: what it keeps from one search to the next. `mix`: what is asked for these days. `verdicts`: of this
+    inventory, empty, by request (explain)."""
 
     __slots__ = (
         "_changes", "_dropped_count", "_trials", "closed", "memo", "mix", "nodes", "order", "policy", "topology",
-        "version",
+        "verdicts", "version",
     )  # fmt: skip
 
     def __init__(self, policy: Policy | None = None) -> None:
@@ -41,6 +43,7 @@ class Space:
         self.version = 0
         self.memo: Any = None
         self.mix = Mix()
+        self.verdicts: dict[Hashable, str] = {}
         self._trials: list[Trial] = []
         self._changes: list[int] = []  # indices of nodes, oldest change first
         self._dropped_count = 0
@@ -84,6 +87,7 @@ class Space:
                 self.nodes[name].is_closed = True
         self.topology = Topology(nodes, self.policy.levels)
         self.memo = None
+        self.verdicts = {}
         self._dropped_count += len(self._changes)
         self._changes = []
         self.version += 1

@@ -17,6 +17,8 @@ from ffd.core.space import NodeSpace, Space, could_host, misfit
 from ffd.core.spec import Resources, Task
 from ffd.core.state import State
 
+VERDICTS_MOST_COUNT = 1_024  # requests whose verdict on the empty cluster is remembered
+
 
 def gang_text(task: Task) -> str:
     """`2 x (8 H100, 4 cpus, 16.0 GiB)`: what is asked, for people."""
@@ -95,7 +97,18 @@ def _possible(state: State, task: Task) -> Check:
 
 
 def never_fits(state: State, task: Task) -> str:
-    """Why the gang would not fit even if every node were empty; "" when it would."""
+    """Why the gang would not fit even if every node were empty; "" when it would. Worked out once for each request and
+    inventory: every submit asks."""
+    request, known = (task.resources, task.gang), state.space.verdicts
+    found = known.get(request)
+    if found is None:
+        if len(known) >= VERDICTS_MOST_COUNT:
+            known.clear()
+        found = known[request] = _never_fits(state, task)
+    return found
+
+
+def _never_fits(state: State, task: Task) -> str:
     ask = task.resources
     hosts = [node for node in state.nodes if not misfit(node, ask)]
     least = task.gang.min_replicas or task.gang.replicas
