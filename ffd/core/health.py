@@ -145,7 +145,17 @@ def quarantine_ms(health: Health, node: str, inventory: Collection[str], policy:
     recent = sum(failure > at_ms - policy.quarantine_window_ms for failure in mark.failures)
     if mark.quarantine != "probation" and recent < policy.quarantine_failures_count:
         return 0
-    return min(policy.quarantine_ms << mark.rounds_count, max(policy.quarantine_ms, policy.quarantine_max_ms))
+    return min(policy.quarantine_ms << mark.rounds_count, longest_ms(policy))
+
+
+def longest_ms(policy: Policy) -> int:
+    """No quarantine lasts longer; an end that lies further ahead was stored under a clock that was set back since."""
+    return max(policy.quarantine_ms, policy.quarantine_max_ms)
+
+
+def end_at_ms(mark: NodeMark, policy: Policy, now_ms: int) -> int:
+    """When the quarantine ends, as it looks now; in the past = it is over."""
+    return mark.until_at_ms if mark.until_at_ms <= now_ms + longest_ms(policy) else now_ms
 
 
 def closed_text(mark: NodeMark) -> str:
@@ -165,4 +175,5 @@ def failures_text(mark: NodeMark) -> str:
 
 
 def quarantine_timer(node: str) -> Timer:
-    return Timer("quarantine", AttemptId(0, node, -1, 0))
+    """Not of item -1: that would name all timers of workflow 0, hence of all nodes."""
+    return Timer("quarantine", AttemptId(0, node, 0, 0))

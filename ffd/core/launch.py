@@ -8,7 +8,7 @@ from __future__ import annotations
 from ffd.core import effects
 from ffd.core import events as ev
 from ffd.core.expr import ExprError
-from ffd.core.health import quarantine_timer
+from ffd.core.health import longest_ms, quarantine_timer
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import Attempt, AttemptId, Cause, Item, Timer
 from ffd.core.reports import Recovered
@@ -175,9 +175,9 @@ def recovered(work: Work, report: Recovered) -> None:
         _workflow_timer(work, live)
         _say_timers_again(work, live)
     for node in work.state.health.quarantined():
-        latest_at_ms = work.now_ms + max(work.state.policy.quarantine_ms, work.state.policy.quarantine_max_ms)
-        until_at_ms = min(work.state.health.mark(node).until_at_ms, latest_at_ms)
-        work.effect(effects.SetTimer(quarantine_timer(node), until_at_ms))
+        until_at_ms = work.state.health.mark(node).until_at_ms
+        latest_at_ms = work.now_ms + longest_ms(work.state.policy)
+        work.effect(effects.SetTimer(quarantine_timer(node), min(until_at_ms, latest_at_ms)))
     for attempt, rank in report.living:
         if not work.state.is_live(attempt):
             work.effect(effects.Stop(attempt, rank + 1, 0, "cancelled"))

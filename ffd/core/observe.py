@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from ffd.core import effects, reports
 from ffd.core import events as ev
-from ffd.core.health import blamed_node, proven_nodes
+from ffd.core.health import blamed_node, end_at_ms, proven_nodes
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import DOOMED_CAUSES, RUNTIME_CAUSES, Attempt, AttemptId, Cause, CauseKind, Item, Outcome, Timer
 from ffd.core.outputs import OutputFault, typed_outputs
@@ -287,7 +287,7 @@ def _backoff_timer(work: Work, report: reports.TimerFired) -> None:
 def _quarantine_timer(work: Work, report: reports.TimerFired) -> None:
     node = report.timer.attempt.task
     mark = work.state.health.mark(node)
-    if mark.quarantine == "closed" and _is_due(work, report.timer, mark.until_at_ms):
+    if mark.quarantine == "closed" and _is_due(work, report.timer, end_at_ms(mark, work.state.policy, work.now_ms)):
         work.emit(ev.NodeOnProbation(node))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import anyio
 
-from ffd.core.commands import Accepted, AnyCommand, Cancel, Resume, Retry, SetPriority, Suspend
+from ffd.core.commands import Accepted, AnyCommand, Cancel, Cordon, Drain, Resume, Retry, SetPriority, Suspend, Uncordon
 from ffd.core.document import compile_document
 from ffd.core.effects import Launch
 from ffd.core.model import Node
@@ -132,13 +132,21 @@ async def _inspect(world: World) -> None:
 
 
 async def _converge(world: World) -> None:
-    """L6: after faults cease every backlog drains."""
-    while await world.call(_live_count):
+    """L6: after faults cease every backlog drains, and every quarantine ends."""
+    while await world.call(_live_count) or await world.call(_quarantined):
         await asyncio.sleep(5.0)
 
 
 async def _live_count(engine: DaemonEngine) -> int:
     return (await engine.status()).workflow_count
+
+
+async def _quarantined(engine: DaemonEngine) -> int:
+    return sum(page.state == "quarantined" for page in await engine.nodes())
+
+
+async def _cordoned(engine: DaemonEngine) -> tuple[str, ...]:
+    return tuple(page.name for page in await engine.nodes() if page.state in ("cordoned", "draining"))
 
 
 # ------------------------------------------------------------------------------------------------------- clients
@@ -148,6 +156,7 @@ async def _clients(world: World, seed: int) -> None:
     async with anyio.create_task_group() as group:
         for number in range(WORKFLOWS):
             group.start_soon(_client, world, Random(f"client-{seed}-{number}"), number)
+        group.start_soon(_operator, world)
 
 
 async def _client(world: World, random: Random, number: int) -> None:
@@ -179,6 +188,23 @@ async def _meddle(world: World, random: Random, workflow: int) -> None:
         )
     )
     await _ask(world, command)
+
+
+async def _operator(world: World) -> None:
+    """Cordon, drain and open nodes for a while, and with faults lose some and get them back; at the end open all."""
+    random, number = world.random["operator"], 0
+    while world.loop.time() < TROUBLE_S:
+        await asyncio.sleep(random.uniform(1.0, 8.0))
+        node, number = random.choice(NODES), number + 1
+        if world.trouble and random.random() < 0.3:
+            world.cluster.lose_node(node.name)
+            await asyncio.sleep(random.uniform(0.0, 4.0))
+            world.cluster.add_node(node)
+        else:
+            kind = random.choice((Cordon, Drain, Uncordon))
+            await _ask(world, kind(by="op", nodes=(node.name,), key=f"o{number}", payload_digest=f"o{number}"))
+    while closed := await world.call(_cordoned):
+        await _ask(world, Uncordon(by="op", nodes=closed))
 
 
 async def _ask(world: World, command: AnyCommand) -> None:

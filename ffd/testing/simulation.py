@@ -22,7 +22,7 @@ from ffd.core.decision import Decision
 from ffd.core.effects import Launch
 from ffd.core.invariants import check as check_state
 from ffd.core.model import AttemptId, Node
-from ffd.core.reports import AnyReport, ReplicaExited
+from ffd.core.reports import AnyReport, InventoryReported, ReplicaExited
 from ffd.daemon.engine import DaemonEngine
 from ffd.daemon.failpoints import NAMES, Crash, Failpoints
 from ffd.daemon.fsck import check as fsck
@@ -33,7 +33,7 @@ from ffd.plugins.logs.memory import MemoryLogs
 from ffd.plugins.ports import Batch, Credentials, Found, Head, Lease, LeaseInfo, Loaded, Reports
 from ffd.plugins.runtime.virtual import Behave, VirtualCluster, VirtualRuntime
 from ffd.plugins.store.memory import MemoryDatabase, MemoryStore
-from ffd.settings import DaemonSettings, Settings
+from ffd.settings import DaemonSettings, Scheduling, Settings
 from ffd.testing.ledger import Ledger
 from ffd.testing.simloop import SimLoop
 
@@ -61,7 +61,9 @@ class World:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, SimLoop)
         self.loop = loop
-        self.random = {kind: Random(f"{kind}-{seed}") for kind in ("client", "crash", "commit", "report", "pause")}
+        self.random = {
+            kind: Random(f"{kind}-{seed}") for kind in ("client", "crash", "commit", "report", "pause", "operator")
+        }
         self.database = MemoryDatabase()
         self.cluster = VirtualCluster(nodes, behave)
         self.cluster.on_start = self._started
@@ -299,14 +301,17 @@ class RuntimeGate:
         late: list[AnyReport] = []
         async for reports in self._runtime.watch():
             await self._process.awake()
-            random, given = self._process.world.random["report"], [*late, *reports]
-            late = []
+            inventories = [
+                report for report in reports if isinstance(report, InventoryReported)
+            ]  # these keep their order
+            given = [*late, *(report for report in reports if not isinstance(report, InventoryReported))]
+            random, late = self._process.world.random["report"], []
             if self._process.world.trouble:
                 given += [report for report in given if random.random() < 0.1]
                 random.shuffle(given)
                 late = [report for report in given if isinstance(report, ReplicaExited) and random.random() < 0.05]
                 given += late  # told now, and once more with the next batch
-            yield given
+            yield [*inventories, *given]
 
     async def inventory(self) -> tuple[Node, ...]:
         await self._process.awake()
@@ -322,8 +327,9 @@ class RuntimeGate:
 
 
 def settings() -> Settings:
-    """Of every simulated daemon: a short lease, so that much happens in little time."""
-    return Settings(daemon=DaemonSettings(lease_ttl_ms=3_000))
+    """Of every simulated daemon: a short lease and short quarantines, so that much happens in little time."""
+    quarantine = Scheduling(quarantine_failures_count=1, quarantine_ms=20_000, quarantine_max_ms=60_000)
+    return Settings(daemon=DaemonSettings(lease_ttl_ms=3_000), scheduling=quarantine)
 
 
 def crash_somewhere(process: Process, random: Random) -> None:

@@ -56,6 +56,12 @@ def test_a_cluster_never_closes_itself() -> None:
     assert closed_ms(found, 3) == 10, "nodes that are not there do not count"
 
 
+def test_a_clock_that_was_set_back_does_not_keep_a_node_closed() -> None:
+    mark = NodeMark(quarantine="closed", until_at_ms=1_000)
+    ends = [health.end_at_ms(mark, POLICY, now_ms) for now_ms in (1_001, 1_000, 970, 965, 964)]
+    assert ends == [1_000, 1_000, 1_000, 1_000, 964], "no quarantine lasts longer than 35 ms"
+
+
 def test_what_speaks_against_a_node() -> None:
     found = Health()
     attempt = Attempt((Place("n1"), Place("n2")), admitted_at_ms=5)

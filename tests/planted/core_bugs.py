@@ -196,4 +196,34 @@ BUGS = [
         "        return item.live\n",
         core("machine", "test_core_under_random_histories"),
     ),
+    Bug(
+        "a closed node takes work", "S7", "core/space.py",
+        "            space.is_closed = is_closed\n",
+        "            space.is_closed = False\n",
+        golden("node_cordon"),
+    ),
+    Bug(
+        "the finder does not know which nodes are closed", "test_a_closed_node_takes_no_work", "core/schedule/rooms.py",
+        "        room[self.closed[at]] = 0\n",
+        "",
+        core("health"),
+    ),
+    Bug(
+        "a quarantine never ends", "golden node_quarantine_again", "core/nodes.py",
+        "    work.effect(effects.SetTimer(quarantine_timer(event.node), event.until_at_ms))\n",
+        "    pass\n",
+        golden("node_quarantine_again"),
+    ),
+    Bug(
+        "a drain uses up a try", "golden node_drain", "core/finish.py",
+        "    elif cause.kind in REQUEUED_CAUSES:\n",
+        "    elif False:\n",
+        golden("node_drain"),
+    ),
+    Bug(
+        "marks of nodes are lost at a restart", "S22", "core/memory.py",
+        'elif kind == "node":',
+        'elif kind == "no such":',
+        core("health"),
+    ),
 ]  # fmt: skip

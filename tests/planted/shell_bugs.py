@@ -58,4 +58,20 @@ BUGS = [
         "                return\n",
         SIM,
     ),
+    Bug(
+        "quarantines are not watched again after a restart",
+        "L6",
+        "core/launch.py",
+        "        work.effect(effects.SetTimer(quarantine_timer(node), min(until_at_ms, latest_at_ms)))\n",
+        "        pass\n",
+        SIM,
+    ),
+    Bug(
+        "the timers of all nodes are one",
+        "L6",
+        "core/health.py",
+        'return Timer("quarantine", AttemptId(0, node, 0, 0))',
+        'return Timer("quarantine", AttemptId(0, node, -1, 0))',
+        SIM,
+    ),
 ]
