@@ -304,6 +304,8 @@ class DaemonEngine:
         gauge("ffd_live_items", "Live items and waiting tasks", lambda reign: reign.state.item_count)
         gauge("ffd_ready_items", "Items that wait for room", lambda reign: reign.ready_count())
         gauge("ffd_reserved_attempts", "Attempts that hold room", lambda reign: reign.state.reserved_count)
+        gauge("ffd_nodes", "Nodes of the inventory", lambda reign: len(reign.state.space.nodes))
+        gauge("ffd_closed_nodes", "Nodes that take no new work", lambda reign: len(reign.state.space.closed))
         gauge("ffd_stale_reports", "Reports of superseded attempts", lambda reign: reign.state.stale_count)
         gauge("ffd_watchers", "Open watch streams", lambda reign: len(reign.publisher))
         gauge("ffd_timers", "Timers set", lambda reign: len(reign.timers))
