@@ -12,11 +12,10 @@ from collections.abc import Sequence
 import msgspec
 
 from ffd.core.model import Node
-from ffd.core.nodespace import WHOLE_MILLIS
 from ffd.core.pages import NodePage
 from ffd.core.schedule.place import find_places
 from ffd.core.space import Space
-from ffd.core.spec import Spec, Task
+from ffd.core.spec import WHOLE_MILLIS, Spec, Task
 
 PLENTY = sys.maxsize
 CLOSED = ("cordoned", "draining", "quarantined")

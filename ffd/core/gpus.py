@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ffd.core.model import Place
-from ffd.core.nodespace import WHOLE_MILLIS, NodeSpace
-from ffd.core.spec import Resources
+from ffd.core.nodespace import NodeSpace
+from ffd.core.spec import WHOLE_MILLIS, Resources
 
 ChooseShared = Callable[[NodeSpace, Sequence[int], Resources], int]  # (node, free millis by GPU, ask) -> GPU index
 

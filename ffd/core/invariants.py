@@ -13,10 +13,9 @@ from ffd.core.dag import is_met
 from ffd.core.health import closed_text
 from ffd.core.live import LiveTask, LiveWorkflow
 from ffd.core.model import HOLDS_RESERVATION, TERMINAL, Attempt, AttemptId, Item
-from ffd.core.nodespace import WHOLE_MILLIS
 from ffd.core.schedule.cycle import find, followed_domains
 from ffd.core.space import Space
-from ffd.core.spec import Task
+from ffd.core.spec import WHOLE_MILLIS, Task
 from ffd.core.state import State
 from ffd.core.tenancy import ONE_WORKFLOW, Tenancy, Tenant, amounts_on
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ffd.core.model import Node, Place
-from ffd.core.spec import Resources
-
-WHOLE_MILLIS = 1000
+from ffd.core.spec import WHOLE_MILLIS, Resources
 
 
 class NodeSpace:

@@ -56,6 +56,9 @@ class Need(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     outcome: NeedOutcome = "success"
 
 
+WHOLE_MILLIS = 1000  # thousandths of a whole GPU; one object, so that `omit_defaults` knows it
+
+
 class Resources(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What one replica asks for. Zero or empty means "no demand". `gpu_millis` is how much of each GPU, in thousandths:
     below 1000 only with `gpu_count` 1 (a shared GPU). `shm_bytes` count against the node's memory, like `memory_bytes`.
@@ -71,7 +74,7 @@ class Resources(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     shm_bytes: int = 0
     disk_bytes: int = 0
     rdma: bool = False
-    gpu_millis: int = 1000
+    gpu_millis: int = WHOLE_MILLIS
     node_labels: tuple[tuple[str, str], ...] = ()  # labels that the node must have, sorted by key
     tolerate: tuple[str, ...] = ()  # taints that do not keep it away, sorted
 

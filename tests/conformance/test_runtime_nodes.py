@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from runtime_worlds import launch_of
 
-from ffd.core.model import Node
+from ffd.core.model import Node, Place
 from ffd.core.reports import InventoryReported, ReplicaExited
 from ffd.errors import Refusal
 from ffd.plugins.behaviour import Behaviour, told_by_environment
@@ -25,13 +25,13 @@ A = attempt_of("a")
 
 
 def test_this_machine_has_what_it_has(tmp_path: Path) -> None:
-    node = this_machine(tmp_path)
+    node, _ = this_machine(tmp_path)
     assert node.cpu_millis == 1000 * len(os.sched_getaffinity(0))
     assert node.slot_count == max(16, 4 * len(os.sched_getaffinity(0)))
     assert node.memory_bytes > 100 << 20
     assert node.disk_bytes > 100 << 20
     assert node.name
-    assert this_machine(tmp_path, 3).slot_count == 3
+    assert this_machine(tmp_path, 3)[0].slot_count == 3
 
 
 SMI = """#!/bin/sh
@@ -61,14 +61,47 @@ def test_gpus_are_what_the_driver_says(
     tool.write_text(SMI.format(told=tmp_path / "told", lines=lines, code=code))
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    node = this_machine(tmp_path)
+    node, _ = this_machine(tmp_path)
     assert (node.gpu_type, node.gpu_count, node.gpu_memory_bytes) == wanted
     assert "--query-gpu=name,memory.total" in (tmp_path / "told").read_text()
 
 
+def test_slices_and_numa_nodes_are_what_the_driver_and_the_kernel_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(
+        """#!/bin/sh
+if [ "$1" = -L ]; then
+    echo "GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-0)"
+    echo "  MIG 3g.20gb     Device  0: (UUID: MIG-a)"
+    echo "  MIG 1g.5gb      Device  1: (UUID: MIG-b)"
+    echo "  MIG 1g.5gb      Device  2: (UUID: MIG-c)"
+    echo "GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-1)"
+else
+    echo "NVIDIA A100-SXM4-40GB, 40960, 0, 00000000:07:00.0, Enabled"
+    echo "NVIDIA A100-SXM4-40GB, 40960, 1, 00000000:0F:00.0, Disabled"
+    echo "NVIDIA A100-SXM4-40GB, 40960, 2, 00000000:1F:00.0, Disabled"
+fi
+"""
+    )
+    tool.chmod(0o755)
+    for bus, numa in (("0000:0f:00.0", 1), ("0000:1f:00.0", 0)):
+        (tmp_path / bus).mkdir()
+        (tmp_path / bus / "numa_node").write_text(f"{numa}\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("ffd.plugins.runtime.machine.PCI_DEVICES", tmp_path)
+    node, devices = this_machine(tmp_path)
+    assert (node.gpu_count, node.numa, node.mig) == (2, (1, 0), {"3g.20gb": 1, "1g.5gb": 2})
+    assert devices.visible(Place("n", (0, 1)), "") == "1,2"
+    assert devices.visible(Place("n", mig=(1, 0)), "1g.5gb") == "MIG-c,MIG-b"
+    monkeypatch.setattr("ffd.plugins.runtime.machine.PCI_DEVICES", tmp_path / "elsewhere")
+    assert this_machine(tmp_path)[0].numa == ()
+
+
 def test_without_a_driver_there_are_no_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert this_machine(tmp_path).gpu_count == 0
+    assert this_machine(tmp_path)[0].gpu_count == 0
 
 
 @pytest.mark.parametrize(("name", "model"), [("NVIDIA RTX A6000", "A6000"), ("Quadro", "Quadro"), ("A B", "A-B")])

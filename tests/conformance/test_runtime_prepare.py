@@ -113,6 +113,18 @@ def test_what_the_document_says_cannot_replace_what_ffd_says(tmp_path: Path, inh
     assert seen == {**inherited, **expected(tmp_path, order), "CUDA_VISIBLE_DEVICES": "4,5"}
 
 
+def test_a_part_of_a_gpu_and_slices_reach_the_process(tmp_path: Path, inherited: dict[str, str]) -> None:
+    half = Resources(gpu_count=1, gpu_millis=500)
+    order = launch_of(A, argv=PRINT_ENV, places=(Place("here", (3,), 500),), resources=half)
+    (seen,) = environments(tmp_path, order)
+    own = {"CUDA_VISIBLE_DEVICES": "3", "FFD_GPU_FRACTION": "0.5"}
+    assert seen == {**inherited, **expected(tmp_path, order), **own}
+    slices = Resources(mig_profile="1g.10gb", mig_count=2)
+    order = launch_of(A, argv=PRINT_ENV, places=(Place("here", mig=(0, 4)),), resources=slices)
+    (seen,) = environments(tmp_path / "slices", order)
+    assert seen["CUDA_VISIBLE_DEVICES"] == "MIG-1g.10gb-0,MIG-1g.10gb-4"
+
+
 def test_a_gang_finds_each_other(tmp_path: Path, inherited: dict[str, str]) -> None:
     places = (Place("n0", (0, 1)), Place("n1", (6, 7)))
     order = launch_of(A, argv=PRINT_ENV, places=places, resources=GPUS)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ffd.core.document import Compiled, DocumentLimits, compile_document
-from ffd.core.document.scalars import Wrong, cpu_millis, duration_ms, gpus, size_bytes
+from ffd.core.document.scalars import Wrong, cpu_millis, duration_ms, gpu_request, gpus, size_bytes
 from ffd.core.spec import Checkpoint, Gang, Need, Resources, Retry, Spec, Task, Template, Timeouts
 
 
@@ -112,6 +112,19 @@ def test_all_of_the_header() -> None:
             "resources",
             Resources(cpu_millis=1_500, memory_bytes=64 << 30, shm_bytes=1 << 20, disk_bytes=2 * 10**12),
         ),
+        ({"resources": {"gpus": 0.5}}, "resources", Resources(gpu_count=1, gpu_millis=500)),
+        (
+            {"resources": {"gpus": "H100:0.125", "labels": {"disk": "nvme", "big": True}, "tolerate": ["spot", "a"]}},
+            "resources",
+            Resources(
+                gpu_count=1,
+                gpu_millis=125,
+                gpu_types=("H100",),
+                node_labels=(("big", "true"), ("disk", "nvme")),
+                tolerate=("a", "spot"),
+            ),
+        ),
+        ({"gang": {"replicas": 12, "topology": "compact"}}, "gang", Gang(replicas=12, topology="compact")),
         ({"checkpoint": True}, "checkpoint", Checkpoint()),
         ({"checkpoint": False}, "checkpoint", None),
         (
@@ -446,6 +459,15 @@ def test_processors_and_gpus() -> None:
     for bad in (True, -1, "x", "", None):
         with pytest.raises(Wrong):
             cpu_millis(bad)
+
+
+def test_a_request_for_gpus_is_whole_or_a_part_of_one() -> None:
+    assert [gpu_request(value) for value in (8, "H100:8", 0.5, 0.001, "H100:0.25")] == [
+        (8, 1_000, ""), (8, 1_000, "H100"), (1, 500, ""), (1, 1, ""), (1, 250, "H100"),
+    ]  # fmt: skip
+    for bad in (1.5, 2.0, 0.0005, -0.5, 0.0, float("nan"), float("inf"), "H100:1.5", "H100:0.0", "0.5", True):
+        with pytest.raises(Wrong):
+            gpu_request(bad)
 
 
 def test_a_flood_of_faults_is_cut_short() -> None:

@@ -82,7 +82,9 @@ def _notes(task: Task) -> list[str]:
         notes.append(f"gang of {gang.replicas}" + (f" ({', '.join(details)})" if details else ""))
     if resources.gpu_count:
         model = "/".join(resources.gpu_types) or "GPU"
-        notes.append(f"{resources.gpu_count}×{model}" + (" each" if gang.replicas > 1 or task.is_fanout else ""))
+        notes.append(
+            f"{resources.held_gpu_millis / 1000:g}×{model}" + (" each" if gang.replicas > 1 or task.is_fanout else "")
+        )
     elif resources.mig_count:
         notes.append(f"{resources.mig_count}×{clean(resources.mig_profile)}")
     return notes

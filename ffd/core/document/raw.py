@@ -38,7 +38,7 @@ Env = dict[str, Scalar]
 Outcome = Literal["success", "failed", "done"]
 OutputKind = Literal["string", "int", "float", "bool", "json", "uri"]
 ParamKind = Literal["string", "int", "float", "bool", "json", "list", "map"]
-Topology = Literal["any", "same-node", "nvlink", "same-rack"]
+Topology = Literal["any", "same-node", "compact", "nvlink", "same-rack"]
 
 # Fields of the document format that this version does not run. Naming one is a fault: nothing is ever ignored.
 UNSUPPORTED_TASK_FIELDS = ("use", "approve", "cache", "artifacts", "secrets", "volumes", "template")
@@ -57,7 +57,7 @@ class RawMig(Raw, frozen=True, gc=False):
 class RawResources(Raw, frozen=True, gc=False):
     """What one replica asks for."""
 
-    gpus: int | str | UnsetType = UNSET
+    gpus: int | float | str | UnsetType = UNSET
     gpu_type: str | list[str] | UnsetType = UNSET
     gpu_memory: Size | UnsetType = UNSET
     mig: RawMig | UnsetType = UNSET
@@ -66,6 +66,8 @@ class RawResources(Raw, frozen=True, gc=False):
     shm: Size | UnsetType = UNSET
     disk: Size | UnsetType = UNSET
     rdma: bool | UnsetType = UNSET
+    labels: Env | UnsetType = UNSET
+    tolerate: list[str] | UnsetType = UNSET
 
 
 class RawTopology(Raw, frozen=True, gc=False, rename={"with_": "with"}):

@@ -15,9 +15,9 @@ from msgspec import UNSET
 from ffd.core.document.faults import Faults, Path, quote
 from ffd.core.document.limits import DocumentLimits
 from ffd.core.document.raw import RawGang, RawResources, RawRetry, RawTimeout, RawTopology
-from ffd.core.document.scalars import GPU_TYPE, Wrong, cpu_millis, duration_ms, gpus, size_bytes
-from ffd.core.expr import nearest
-from ffd.core.spec import Gang, Resources, Retry, Timeouts
+from ffd.core.document.scalars import GPU_TYPE, Wrong, cpu_millis, duration_ms, gpu_request, size_bytes
+from ffd.core.expr import nearest, render_string
+from ffd.core.spec import WHOLE_MILLIS, Gang, Resources, Retry, Timeouts
 
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
@@ -33,13 +33,13 @@ class ResourceReader:
         self._shared: dict[Any, Any] = {}
 
     def resources(self, raw: RawResources, path: Path) -> Resources:
-        gpu_count, model = 0, ""
+        gpu_count, gpu_millis, model = 0, WHOLE_MILLIS, ""
         if raw.gpus is not UNSET:
-            gpu_count, model = self._read(gpus, raw.gpus, (*path, "gpus"), (0, ""))
+            gpu_count, gpu_millis, model = self._read(gpu_request, raw.gpus, (*path, "gpus"), (0, WHOLE_MILLIS, ""))
         gpu_types: tuple[str, ...] = (model,) if model else ()
         if raw.gpu_type is not UNSET:
             if model:
-                message = f"the model stands twice: here and in `gpus: {model}:{gpu_count}`"
+                message = f"the model stands twice: here and in `gpus: {raw.gpus}`"
                 self.faults.add((*path, "gpu_type"), message, key=True)
             gpu_types = self._gpu_types(raw.gpu_type, (*path, "gpu_type"))
         mig_profile, mig_count = "", 0
@@ -62,8 +62,17 @@ class ResourceReader:
                 shm_bytes=self._size(raw.shm, (*path, "shm")),
                 disk_bytes=self._size(raw.disk, (*path, "disk")),
                 rdma=raw.rdma is True,
+                gpu_millis=gpu_millis,
+                node_labels=self._node_labels(raw),
+                tolerate=() if raw.tolerate is UNSET else tuple(sorted(dict.fromkeys(raw.tolerate))),
             )
         )
+
+    @staticmethod
+    def _node_labels(raw: RawResources) -> tuple[tuple[str, str], ...]:
+        if raw.labels is UNSET:
+            return ()
+        return tuple(sorted((key, render_string(value)) for key, value in raw.labels.items()))
 
     def gang(self, name: str, raw: int | RawGang, path: Path, known: Mapping[str, bool]) -> Gang:
         if isinstance(raw, int):

@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from ffd.core.document.faults import quote
+from ffd.core.spec import WHOLE_MILLIS
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 WORKFLOW_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -20,6 +21,7 @@ _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])", re.ASCII)
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)(Ki|Mi|Gi|Ti|Pi|k|K|M|G|T|P)(?:B|iB)?", re.ASCII)
 _CPU = re.compile(r"(\d{1,9})m|(\d{1,6}(?:\.\d{1,3})?)", re.ASCII)
 _GPUS = re.compile(r"([A-Za-z][A-Za-z0-9_.-]{0,62}):([0-9]{1,4})", re.ASCII)
+_GPU_PART = re.compile(r"([A-Za-z][A-Za-z0-9_.-]{0,62}):(0\.[0-9]{1,3})", re.ASCII)
 GPU_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}", re.ASCII)
 
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
@@ -93,6 +95,25 @@ def gpus(value: object) -> tuple[int, str]:
     if isinstance(value, str) and GPU_TYPE.fullmatch(value):
         hint = f"write {value}:1 for one of them per replica"
     raise Wrong(f"expected a number of GPUs such as 8, or model and number such as H100:8, got {quote(value)}", hint)
+
+
+def gpu_request(value: object) -> tuple[int, int, str]:
+    """What a replica asks for: (GPUs, thousandths of each, model). `8` -> (8, 1000, ""); `0.5` -> (1, 500, ""), half of
+    a GPU that it shares; `H100:8` -> (8, 1000, "H100"); `H100:0.5` -> (1, 500, "H100")."""
+    match = _GPU_PART.fullmatch(value) if isinstance(value, str) else None
+    if not isinstance(value, float) and match is None:
+        return _whole(value)
+    part = value if isinstance(value, float) else float(match.group(2)) if match else 0.0
+    millis = round(part * 1_000) if 0 < part < 1 else 0
+    if 1 <= millis <= 999 and abs(part * 1_000 - millis) < 1e-6:
+        return 1, millis, match.group(1) if match else ""
+    hint = f"write {part:.0f}" if 1 <= part < 10_000 and part.is_integer() else ""
+    raise Wrong(f"expected whole GPUs, or a part of one from 0.001 to 0.999 in thousandths, got {quote(value)}", hint)
+
+
+def _whole(value: object) -> tuple[int, int, str]:
+    count, model = gpus(value)
+    return count, WHOLE_MILLIS, model
 
 
 def check_name(name: str, kind: str) -> None:

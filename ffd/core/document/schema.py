@@ -44,9 +44,11 @@ _DESCRIPTIONS = {
         "checkpoint": "true, or {path, grace}: the last saved checkpoint is given to the next attempt",
     },
     "RawResources": {
-        "gpus": "a number, or model and number: H100:8",
+        "gpus": "a number, 0.5 for half of one that is shared, or with the model: H100:8, H100:0.5",
         "gpu_type": "one model or a list by preference",
         "cpus": "4, 0.5 or 500m",
+        "labels": "labels that the node must have",
+        "tolerate": "taints of nodes that do not keep the task away",
     },
 }
 

@@ -25,7 +25,9 @@ def gang_text(task: Task) -> str:
     ask = task.resources
     parts = []
     if ask.gpu_count:
-        parts.append(f"{ask.gpu_count} {'|'.join(ask.gpu_types) or 'GPUs'}")
+        parts.append(f"{ask.held_gpu_millis / 1000:g} {'|'.join(ask.gpu_types) or 'GPUs'}")
+    if ask.mig_count:
+        parts.append(f"{ask.mig_count} {ask.mig_profile}")
     if ask.cpu_millis:
         parts.append(f"{ask.cpu_millis / 1000:g} cpus")
     if ask.memory_bytes:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from ffd.core.gpus import assign
 from ffd.core.model import Node, Place
-from ffd.core.nodespace import WHOLE_MILLIS, NodeSpace
+from ffd.core.nodespace import NodeSpace
 from ffd.core.schedule.score import Scorer, scorer_of
 from ffd.core.space import Space, misfit
-from ffd.core.spec import Resources
+from ffd.core.spec import WHOLE_MILLIS, Resources
 from ffd.core.topology import Level
 
 Ints = NDArray[np.int64]

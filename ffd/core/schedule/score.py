@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ffd.core.gpus import tightest_shared
-from ffd.core.nodespace import WHOLE_MILLIS, NodeSpace
+from ffd.core.nodespace import NodeSpace
 from ffd.core.schedule.fragment import Fragments
 from ffd.core.space import Space
-from ffd.core.spec import Resources
+from ffd.core.spec import WHOLE_MILLIS, Resources
 
 if TYPE_CHECKING:
     from ffd.core.schedule.rooms import Mirror

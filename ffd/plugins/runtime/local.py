@@ -41,7 +41,7 @@ from ffd.plugins.runtime import processes, remains
 from ffd.plugins.runtime.folders import Folders
 from ffd.plugins.runtime.hunter import Hunter
 from ffd.plugins.runtime.keeper import Keeper
-from ffd.plugins.runtime.machine import this_machine
+from ffd.plugins.runtime.machine import Devices, this_machine
 from ffd.plugins.runtime.prepare import Prepared, Unstartable, prepare, replica_path, stop_path
 from ffd.plugins.runtime.records import Facts, Key, Records, key_of, name_of
 from ffd.plugins.runtime.warden_link import Told, WardenLink
@@ -84,6 +84,7 @@ class LocalRuntime:
         self._records = Records(self._root)
         self._folders = Folders(self._root)
         self._pretend = parse_pretend(pretend) if pretend else ()
+        self._devices = Devices()  # of this machine, once its inventory was taken
         self._slot_count = slot_count
         self._output_bytes = output_bytes
         self._tail_bytes = tail_bytes
@@ -136,7 +137,7 @@ class LocalRuntime:
         key = (order.attempt, rank)
         try:
             leader_record = self._records.path((order.attempt, 0))
-            prepared = prepare(self._folders, order, rank, credentials(), leader_record)
+            prepared = prepare(self._folders, order, rank, credentials(), leader_record, self._devices)
         except Unstartable as fault:
             self._tell(LaunchFailed(*key, "error", str(fault), _now_ms()))
         except OSError as error:
@@ -377,7 +378,8 @@ class LocalRuntime:
     async def inventory(self) -> tuple[Node, ...]:
         if self._pretend:
             return self._pretend
-        return (await anyio.to_thread.run_sync(this_machine, Path(self._root), self._slot_count),)
+        node, self._devices = await anyio.to_thread.run_sync(this_machine, Path(self._root), self._slot_count)
+        return (node,)
 
     async def forget(self, attempts: Sequence[AttemptId]) -> None:
         """Ranks of them that live go on being followed: their exits are reported."""

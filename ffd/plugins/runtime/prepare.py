@@ -21,8 +21,10 @@ import msgspec
 
 from ffd.core.effects import Launch
 from ffd.core.model import AttemptId
+from ffd.core.spec import WHOLE_MILLIS
 from ffd.plugins.runtime import gangs
 from ffd.plugins.runtime.folders import Folders
+from ffd.plugins.runtime.machine import Devices
 from ffd.plugins.runtime.processes import MARK
 
 # What a task inherits from the daemon's own environment. Everything else is kept from it: secrets do not leak.
@@ -60,11 +62,14 @@ def stop_path(root: str, attempt: AttemptId, rank: int) -> str:
     return f"{replica_path(root, attempt, rank)}.stop"
 
 
-def prepare(folders: Folders, order: Launch, rank: int, env: dict[str, str], leader_record: str) -> Prepared:
-    """Make the directories and files of one replica. Idempotent. `leader_record`: the record of rank 0."""
+def prepare(
+    folders: Folders, order: Launch, rank: int, env: dict[str, str], leader_record: str, devices: Devices | None = None
+) -> Prepared:
+    """Make the directories and files of one replica. Idempotent. `leader_record`: the record of rank 0. `devices`: what
+    the driver calls them; None = by their indices."""
     own = replica_path(folders.root, order.attempt, rank)
     folders.make(os.path.dirname(own))
-    variables = _environment(folders, order, rank, env)
+    variables = _environment(folders, order, rank, env, devices or Devices())
     cwd = _working_directory(folders, order, own)
     _write_files(order.files, cwd)
     command = _command(order, rank, own, variables, leader_record)
@@ -167,7 +172,7 @@ def _program(name: str, cwd: str, env: dict[str, str]) -> str:
 # ------------------------------------------------------------------------------------------------------ environment
 
 
-def _environment(folders: Folders, order: Launch, rank: int, env: dict[str, str]) -> dict[str, str]:
+def _environment(folders: Folders, order: Launch, rank: int, env: dict[str, str], devices: Devices) -> dict[str, str]:
     """Later wins: what is inherited, what the document says, what the core and the shell add, what belongs to this
     replica."""
     own = replica_path(folders.root, order.attempt, rank)
@@ -180,8 +185,11 @@ def _environment(folders: Folders, order: Launch, rank: int, env: dict[str, str]
     found["FFD_CHECKPOINT_DIR"] = order.checkpoint_path or _checkpoint_folder(folders, order)
     found["FFD_SPOOL_DIR"] = folder
     found[MARK] = stop_path(folders.root, order.attempt, rank)
-    if order.resources.gpu_count:
-        found["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, order.places[rank].gpus))
+    ask = order.resources
+    if ask.gpu_count or ask.mig_count:
+        found["CUDA_VISIBLE_DEVICES"] = devices.visible(order.places[rank], ask.mig_profile)
+    if ask.gpu_count and ask.gpu_millis < WHOLE_MILLIS:
+        found["FFD_GPU_FRACTION"] = f"{ask.gpu_millis / WHOLE_MILLIS:g}"
     if len(order.places) > 1 or order.launcher != "none":
         found.update(gangs.variables(order, rank, folder))
     for name, value in found.items():
