@@ -119,10 +119,23 @@ class Settings(Group, frozen=True, kw_only=True):
 
 
 COMMAND_LINE_ONLY = frozenset({"daemon.accept_loss"})
-MAY_BE_ZERO = frozenset({"retention.success_ms", "retention.failure_ms", "local.slot_count", "limits.stop_grace_ms"})
+MAY_BE_ZERO = frozenset(
+    {
+        "retention.success_ms",
+        "retention.failure_ms",
+        "local.slot_count",
+        "limits.stop_grace_ms",
+        "scheduling.reservations_count",
+        "scheduling.aging_most",
+        "scheduling.patience_ms",
+        "scheduling.overtakes_count",
+    }
+)
 AT_MOST = {"scheduling.quarantine_failures_count": FAILURES_COUNT, "scheduling.quarantine_nodes_percent": 100}
 CHOICES = {
     "telemetry.log_level": ("debug", "info", "warning", "error"),
+    "scheduling.order": ("fair", "fifo", "sjf"),
+    "scheduling.preempt": ("all", "reclaim", "off"),
     "scheduling.placement": ("default", "fgd", "bestfit"),
 }
 

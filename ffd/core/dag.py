@@ -5,7 +5,7 @@ Used by state, the stages and views. Never here: anything about a particular wor
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Iterator
 
 from ffd.core.expr import Expect, Program, Scope, compile_expr
 from ffd.core.spec import Need, Spec, Task, share_empties
@@ -20,6 +20,7 @@ class Dag:
     __slots__ = (
         "_programs",
         "_scope",
+        "_tails",
         "children",
         "finally_names",
         "main_names",
@@ -39,6 +40,7 @@ class Dag:
         self.order: dict[str, int] = {name: i for i, name in enumerate(self.names)}
         self.children: dict[str, tuple[tuple[str, Need], ...]] = self._children()
         self._scope: Scope | None = None
+        self._tails: dict[str, int] | None = None
         self._programs: dict[tuple[str, str, bool, Expect], Program] = {}
 
     def program(self, task: Task, source: str, *, once: bool, expect: Expect) -> Program:
@@ -60,10 +62,28 @@ class Dag:
                 edges.setdefault(need.task, []).append((task.name, need))
         return {name: tuple(found) for name, found in edges.items()}
 
-    def request(self, name: str) -> Hashable:
-        """The task's equivalence class: tasks with equal requests fit, or do not fit, alike."""
-        task = self.tasks[name]
-        return (task.resources, task.gang)
+    def tails(self) -> dict[str, int]:
+        """The longest path from each task to an end, itself included, by declared durations (`tails_by`)."""
+        if self._tails is None:
+            self._tails = self.tails_by(lambda task: task.timeouts.run_ms)
+        return self._tails
+
+    def tails_by(self, duration_ms: Callable[[Task], int]) -> dict[str, int]:
+        """The longest path from each task to an end, itself included, in milliseconds: "highest level first" (Hu,
+        Oper. Res. 1961). A task of unknown duration counts for 1 ms, so that then the number of steps decides."""
+        tails: dict[str, int] = {}
+        left = {name: len(self.children.get(name, ())) for name in self.names}
+        walk = [name for name in self.names if not left[name]]
+        while walk:
+            name = walk.pop()
+            task = self.tasks[name]
+            behind = max((tails[child] for child, _ in self.children.get(name, ())), default=0)
+            tails[name] = behind + (duration_ms(task) or 1)
+            for need in task.needs:
+                left[need.task] -= 1
+                if not left[need.task]:
+                    walk.append(need.task)
+        return tails
 
     def handled(self, name: str) -> bool:
         """True when a failure of this task is somebody's business: a `failed` or `done` need (semantics rule 2)."""

@@ -90,7 +90,7 @@ def attempt_ended(work: Work, event: ev.AttemptEnded) -> None:
     elif _will_retry(spec.retry, item, cause, work.state.limits.infrastructure_retries_count):
         infra = cause.kind in INFRASTRUCTURE_CAUSES
         failures = (item.infra_failures if infra else item.user_failures) + 1
-        delay_ms = backoff_ms(spec.retry, failures, attempt)
+        delay_ms = 0 if cause.kind == "preempted" else backoff_ms(spec.retry, failures, attempt)
         work.emit(ev.ItemBackedOff(attempt, work.now_ms + delay_ms, infra))
     else:
         work.emit(ev.ItemEnded(attempt, "failed", cause))
@@ -104,7 +104,10 @@ def _doomed_end(row: Workflow, cause: Cause) -> tuple[Outcome, Cause]:
 
 
 def _will_retry(retry: Retry, item: Item, cause: Cause, infra_bound: int) -> bool:
-    """Infrastructure failures have a budget of their own; both kinds respect the declared causes."""
+    """Infrastructure failures have a budget of their own; both kinds respect the declared causes. What the scheduler
+    took from an attempt it gives back: a preempted one is always tried again."""
+    if cause.kind == "preempted":
+        return True
     if cause.kind == "input" or cause.kind == "expression":
         return False  # the same expression over the same stored values fails again
     code = 128 + cause.signal if cause.signal else cause.exit_code

@@ -13,7 +13,7 @@ from ffd.core.dag import is_met
 from ffd.core.health import closed_text
 from ffd.core.live import LiveTask, LiveWorkflow
 from ffd.core.model import HOLDS_RESERVATION, TERMINAL, Attempt, AttemptId, Item
-from ffd.core.schedule.cycle import find, followed_domains
+from ffd.core.schedule.cycle import plan
 from ffd.core.space import Space
 from ffd.core.spec import WHOLE_MILLIS, Task
 from ffd.core.state import State
@@ -74,13 +74,21 @@ def _counts(state: State) -> Iterator[str]:
     users = Counter(live.row.spec for live in state.workflows.values())
     for what, counted, wanted in (
         ("item_count", state.item_count, items),
-        ("reserved_count", state.reserved_count, sum(1 for _ in state.reserved())),
+        ("holders", sorted(state.holders), sorted(_holders(state))),
         ("dag_users", {digest: n for digest, n in state.dag_users.items() if n}, dict(users)),
         ("documents in memory", sorted(state.dags), sorted(users)),
         ("keys in the ring", sorted(state.key_ring.values()), sorted(state.keys)),
     ):
         if counted != wanted:
             yield f"S7 {what} is {counted}, by the rows {wanted}"
+
+
+def _holders(state: State) -> Iterator[AttemptId]:
+    for live in state.workflows.values():
+        for name, task in live.tasks.items():
+            for number, item in enumerate(task.items):
+                if item.live is not None:
+                    yield AttemptId(live.row.id, name, number, item.number)
 
 
 def _tenants(state: State) -> Iterator[str]:
@@ -253,32 +261,24 @@ def _places(live: LiveWorkflow) -> Iterator[str]:
 
 
 def _queue(state: State) -> Iterator[str]:
-    """L2: whatever may be scheduled is in the queue once; when no cycle is due, it does not fit."""
-    queued = Counter(entry for ready in state.ready.classes.values() for entry in ready.heap)
-    for entry, count in queued.items():
-        if count > 1 and state.is_eligible(entry):
-            yield f"L2 {entry} is in the queue {count} times"
+    """L2: whatever may be scheduled is in the queue once; when no cycle is due, a cycle would do nothing."""
+    queued: Counter[tuple[int, int, int]] = Counter()
+    for lane in state.lanes.lanes.values():
+        queued.update(entry[1:2] + entry[3:5] for entry in lane.entries() if state.is_eligible(entry, lane))
+        if lane.count != sum(1 for _ in lane.entries()):
+            yield f"S7 a lane of {lane.project} counts {lane.count} entries"
     for live in state.workflows.values():
         for name, task in live.tasks.items():
             for number, item in enumerate(task.items):
-                entry = (-live.row.priority, live.row.id, live.dag.order[name], number)
-                if item.state == "ready" and live.holds_place(name, number) and state.is_eligible(entry):
-                    if not queued[entry]:
-                        yield f"L2 {live.row.handle}/{name}[{number}] is ready and not in the queue"
-                    elif entry not in state.ready.classes[state.ready_key(live, name)].heap:
-                        yield f"L2 {live.row.handle}/{name}[{number}] is in the queue of another class"
+                if item.state == "ready" and live.holds_place(name, number) and _may_be_queued(live, name):
+                    count = queued[live.row.id, live.dag.order[name], number]
+                    if count != 1:
+                        yield f"L2 {live.row.handle}/{name}[{number}] is ready and in the queue {count} times"
     if not state.wants_cycle():
-        yield from _blocked(state)
+        proposal = plan(state, state.now_ms)
+        if proposal is not None:
+            yield f"L2 a cycle would admit {proposal.attempt.label()} and none is due"
 
 
-def _blocked(state: State) -> Iterator[str]:
-    """Only full sizes are tried: an elastic gang that may be smaller waits for its timer."""
-    for ready in state.ready.classes.values():
-        head = min((entry for entry in ready.heap if state.is_eligible(entry)), default=None)
-        if head is not None:
-            live = state.workflows[head[1]]
-            name = live.dag.names[head[2]]
-            task = live.dag.tasks[name]
-            domains = followed_domains(state, live, task)
-            if find(state, live.tenant, task, task.gang.replicas, domains) is not None:
-                yield f"L2 {live.row.handle}/{name}[{head[3]}] fits and no cycle is due"
+def _may_be_queued(live: LiveWorkflow, name: str) -> bool:
+    return live.row.state == "running" and not live.is_doomed(name) and live.tenant.is_open

@@ -21,5 +21,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tail_bytes: int = 4 << 10  # last lines of a log that are kept in a cause
     idempotency_keys_count: int = 100_000  # remembered; the oldest of ended workflows go first
     stop_grace_ms: int = 10_000  # from TERM to KILL, for tasks without a checkpoint grace
-    cycle_work_count: int = 2_000  # placements one scheduling cycle may try before other inputs have their turn
+    cycle_work_count: int = 2_000  # work of one scheduling cycle, about 10 us each: then others have their turn
+    learnt_durations_count: int = 10_000  # names of tasks whose durations are learnt; the oldest makes room
     tenants_count: int = 10_000  # declared tenants, and those with live work; each level of a path is one

@@ -7,17 +7,18 @@ loading only; read by the stages. Never here: what an event changes (state), or 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import msgspec
 
 from ffd.core.dag import Dag, is_met
+from ffd.core.forecast import Forecast, Learnt
 from ffd.core.health import Health, NodeMark, closed_text
+from ffd.core.lanes import Entry, Lane, Lanes
 from ffd.core.limits import Limits
 from ffd.core.live import LiveTask, LiveWorkflow, Placed
 from ffd.core.model import TERMINAL, Attempt, AttemptId, Item, Listing, Node, Place, Rows, Task, TenantRow, Workflow
 from ffd.core.policy import Policy
-from ffd.core.ready import Entry, ReadyQueue
 from ffd.core.space import Space
 from ffd.core.spec import Resources, Spec
 from ffd.core.tenancy import ONE_WORKFLOW, Tenancy, amounts_on
@@ -29,6 +30,7 @@ _decode_item = msgspec.msgpack.Decoder(Item).decode
 _decode_spec = msgspec.msgpack.Decoder(Spec).decode
 _decode_nodes = msgspec.msgpack.Decoder(tuple[Node, ...]).decode
 _decode_mark = msgspec.msgpack.Decoder(NodeMark).decode
+_decode_learnt = msgspec.msgpack.Decoder(Learnt).decode
 _decode_tenant = msgspec.msgpack.Decoder(TenantRow).decode
 _decode_key = msgspec.msgpack.Decoder(tuple[int, str, str, int]).decode
 
@@ -45,15 +47,18 @@ class Memory:
         self.space = Space(self.policy)
         self.nodes: tuple[Node, ...] = ()
         self.health = Health()
-        self.ready = ReadyQueue()
         self.tenancy = Tenancy()
+        self.lanes = Lanes(self.tenancy)
+        self.forecast = Forecast(self.limits.learnt_durations_count)
+        self.reservations: dict[Hashable, Any] = {}  # key of a Kind -> schedule.reserve.Reservation; made by cycles
+        self.holders: dict[AttemptId, LiveWorkflow] = {}  # attempts that hold a reservation, oldest admission first
+        self.now_ms = 0  # the latest instant of any step: for forecasts, never for order
         self.keys: dict[str, tuple[str, int]] = {}  # idempotency: scope -> (payload digest, workflow)
         self.key_ring: dict[int, str] = {}  # slot -> scope: the oldest is overwritten
         self.key_count = 0
         self.numbers: dict[str, int] = {}  # "project/name" -> last number given
         self.next_workflow = 1
         self.item_count = 0  # live items and waiting tasks: what `limits.live_tasks_count` bounds
-        self.reserved_count = 0  # attempts that hold a reservation
         self.stale_count = 0  # reports dropped because their attempt was not current; told, not stored
         self._dirty_workflows: dict[int, LiveWorkflow] = {}
         self._dirty_tasks: dict[tuple[int, str], Task] = {}
@@ -81,30 +86,48 @@ class Memory:
     def is_live(self, attempt: AttemptId) -> bool:
         return self.current(attempt) is not None
 
-    def is_eligible(self, entry: Entry) -> bool:
-        """Is this entry of the ready queue still true: item ready, workflow neither suspended nor doomed, priority as
-        it is now?"""
+    @property
+    def reserved_count(self) -> int:
+        """Attempts that hold a reservation."""
+        return len(self.holders)
+
+    def is_eligible(self, entry: Entry, lane: Lane) -> bool:
+        """Is this entry of a lane still true: item ready and nowhere else in the queue, workflow neither suspended nor
+        doomed, priority as it is now?"""
         live = self.workflows.get(entry[1])
-        if live is None or live.row.state != "running" or live.row.priority != -entry[0]:
+        if live is None or live.row.state != "running" or not live.tenant.is_open:
             return False
-        name = live.dag.names[entry[2]]
+        name = live.dag.names[entry[3]]
         items = live.tasks[name].items
-        if entry[3] >= len(items) or items[entry[3]].state != "ready":
+        if entry[4] >= len(items) or items[entry[4]].state != "ready" or live.is_doomed(name):
             return False
-        return not live.is_doomed(name)
+        if self.policy.order == "fair" and live.row.priority != -entry[0]:
+            return False
+        is_elastic = lane.kind.shape.gang.min_replicas
+        return not is_elastic or self._is_small(entry[1], entry[3], entry[4]) == lane.kind.shape.is_small
+
+    def _is_small(self, workflow: int, order: int, number: int) -> bool:
+        return (workflow, order, number) in self.lanes.small
 
     def wants_cycle(self) -> bool:
         """Is there anything ready that the scheduler has not seen against the space there is now?"""
-        ready = self.ready
-        return bool(ready.classes) and (ready.dirty or ready.seen_version != self.space.version)
+        lanes = self.lanes
+        return bool(lanes.lanes) and (lanes.is_dirty or lanes.seen_version != self.space.version)
 
     def reserved(self) -> Iterator[tuple[AttemptId, Attempt, LiveWorkflow]]:
-        """All attempts that hold a reservation, workflows in the order in which they entered memory."""
+        """All attempts that hold a reservation, oldest admission first (after a restart: in the order of workflows)."""
+        for attempt, live in self.holders.items():
+            running = live.tasks[attempt.task].items[attempt.item].live
+            if running is not None:
+                yield attempt, running, live
+
+    def _find_reserved(self) -> None:
+        """After loading: who holds a reservation, from the rows."""
         for workflow, live in self.workflows.items():
             for name, task in live.tasks.items():
                 for number, item in enumerate(task.items):
                     if item.live is not None:
-                        yield AttemptId(workflow, name, number, item.number), item.live, live
+                        self.holders[AttemptId(workflow, name, number, item.number)] = live
 
     # --------------------------------------------------------------------------------------------------- indexes
 
@@ -168,11 +191,31 @@ class Memory:
 
     # ---------------------------------------------------------------------------- the ready queue, max_parallel
 
-    def ready_key(self, live: LiveWorkflow, task: str) -> Hashable:
-        """The equivalence class of a task's items: who is charged, and the request. A gang that follows another task's
-        domain is a class of its own."""
-        key = (live.row.project, live.dag.request(task))
-        return (key, live.row.id) if live.dag.tasks[task].gang.topology_with else key
+    def lane_of(self, live: LiveWorkflow, name: str, is_small: bool = False) -> Lane:
+        """The lane of a task's items. A gang that follows another task's domain has a shape of its own."""
+        task, policy = live.dag.tasks[name], self.policy
+        duration_ms = 0
+        if policy.backfill and policy.reservations_count:
+            duration_ms = self.forecast.duration_ms(live.row.project, live.row.name, task)
+        follows = live.row.id if task.gang.topology_with else 0
+        project = live.row.project if policy.order == "fair" else ""
+        return self.lanes.lane(task.resources, task.gang, follows, is_small, duration_ms, project)
+
+    def rank(self, live: LiveWorkflow, name: str) -> int:
+        """What orders items of one project first."""
+        if self.policy.order == "sjf":
+            return self.forecast.duration_ms(live.row.project, live.row.name, live.dag.tasks[name])
+        return -live.row.priority if self.policy.order == "fair" else 0
+
+    def tail_ms(self, live: LiveWorkflow, name: str) -> int:
+        """How long the workflow goes on at least once this task has begun."""
+        if not live.tails:
+            row, forecast = live.row, self.forecast
+            if f"{row.project}/{row.name}" in forecast.names:
+                live.tails = live.dag.tails_by(lambda task: forecast.duration_ms(row.project, row.name, task))
+            else:
+                live.tails = live.dag.tails()
+        return live.tails[name]
 
     def _queue(self, live: LiveWorkflow, name: str, numbers: Sequence[int]) -> None:
         """These items became ready (ascending): they enter the queue, as far as `max_parallel` lets them."""
@@ -183,18 +226,44 @@ class Memory:
         self._push(live, live.give_place(name, number))
 
     def _push(self, live: LiveWorkflow, placed: Placed) -> None:
-        head = -live.row.priority
         for name, numbers in placed:
             order = live.dag.order[name]
-            entries = [(head, live.row.id, order, number) for number in numbers]
-            self.ready.extend(self.ready_key(live, name), entries, self.is_eligible)
+            if live.dag.tasks[name].gang.min_replicas:
+                is_small = [number for number in numbers if self._is_small(live.row.id, order, number)]
+                self._push_to(live, name, is_small, self.lane_of(live, name, is_small=True))
+                numbers = [number for number in numbers if number not in is_small]
+            self._push_to(live, name, numbers, self.lane_of(live, name))
+
+    def _push_to(self, live: LiveWorkflow, name: str, numbers: Sequence[int], lane: Lane) -> None:
+        if numbers:
+            rank, tail_ms, order = self.rank(live, name), self.tail_ms(live, name), live.dag.order[name]
+            born = self.lanes.admitted.get(lane.project, 0)
+            entries = [(rank, live.row.id, -tail_ms, order, number, born) for number in numbers]
+            self.lanes.push(lane, entries, self.is_eligible)
+
+    def accept_less(self, live: LiveWorkflow, name: str, number: int) -> None:
+        """This elastic gang waited for its full size as long as it wanted: fewer replicas will do from now on."""
+        if self._is_small(live.row.id, live.dag.order[name], number):
+            return
+        self.lanes.small.add((live.row.id, live.dag.order[name], number))
+        if live.holds_place(name, number):
+            self._push_to(live, name, [number], self.lane_of(live, name, is_small=True))
+
+    def _insist(self, live: LiveWorkflow, name: str, number: int) -> None:
+        """The item waits no more; when it does again, it wants its full size first."""
+        if self.lanes.small:
+            self.lanes.small.discard((live.row.id, live.dag.order[name], number))
+
+    def _lanes_of(self, live: LiveWorkflow, name: str) -> list[Lane]:
+        found = [self.lane_of(live, name)]
+        return [*found, self.lane_of(live, name, is_small=True)] if live.dag.tasks[name].gang.min_replicas else found
 
     def _requeue(self, live: LiveWorkflow) -> None:
         """Put what may be scheduled of this workflow into the queue afresh: entries of it were dropped while it was
         suspended, or have another priority. None stays twice."""
         opened = [name for name, task in live.tasks.items() if task.row.state == "open"]
-        for key in dict.fromkeys(self.ready_key(live, name) for name in opened):
-            self.ready.discard(key, live.row.id)
+        for lane in dict.fromkeys(lane for name in opened for lane in self._lanes_of(live, name)):
+            self.lanes.discard(live.row.id, lane)
         for name in opened:
             items = live.tasks[name].items
             ready = [number for number, item in enumerate(items) if item.state == "ready"]
@@ -238,15 +307,18 @@ class Memory:
             state._load_meta(name, blob)
         for key in sorted(_decode_key(blob) for name, blob in rows.meta.items() if name.startswith("key/")):
             state._remember(*key)
+        for learnt in sorted(_decode_learnt(blob) for name, blob in rows.meta.items() if name.startswith("learnt/")):
+            state.forecast.keep(learnt)
         state.adopt(rows)
+        state._find_reserved()
         state._set_nodes(state.nodes)
         for attempt_id, attempt, live in state.reserved():
-            state.reserved_count += 1
             ask = live.dag.tasks[attempt_id.task].resources
             state.space.mix.observe(ask, len(attempt.places))
             state.tenancy.charge(live.tenant, amounts_on(ask, len(attempt.places), attempt.models))
         tenants = (name.removeprefix("tenant/") for name in sorted(rows.meta) if name.startswith("tenant/"))
         state.tenancy.declare({path: _decode_tenant(rows.meta[f"tenant/{path}"]) for path in tenants})
+        state.lanes.rebuild()
         return state
 
     def _load_meta(self, name: str, blob: bytes) -> None:

@@ -233,11 +233,15 @@ def _is_due(work: Work, timer: Timer, due_at_ms: int) -> bool:
 
 
 def _wait_timer(work: Work, report: reports.TimerFired) -> None:
-    """A gang waited as long as it wanted for its full size: the scheduler looks at it again."""
+    """A gang waited as long as it wanted for its full size: fewer replicas will do."""
     attempt = report.timer.attempt
     found = work.state.find(attempt)
-    if found and found[2].state == "ready":
-        work.state.ready.unblock(work.state.ready_key(found[0], attempt.task))
+    if found is None or found[2].state != "ready" or found[2].number != attempt.attempt:
+        return
+    live, task, item = found
+    wait_ms = live.dag.tasks[attempt.task].gang.wait_ms
+    if _is_due(work, report.timer, (item.since_at_ms or task.row.opened_at_ms) + wait_ms):
+        work.state.accept_less(live, attempt.task, attempt.item)
 
 
 def _run_timer(work: Work, report: reports.TimerFired) -> None:

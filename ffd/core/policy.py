@@ -1,7 +1,7 @@
 """How the scheduler decides, where an operator may choose: one frozen struct, given to the core like the limits.
 
-The settings group `[scheduling]` extends it. Read by `core.admit`, `core.schedule` and `core.space`. Never here: limits
-(core.limits), quotas and weights (core.tenancy: those change while the daemon runs).
+The settings group `[scheduling]` extends it. Read by `core.admit`, `core.schedule` and the indexes they read. Never
+here: limits (core.limits), quotas and weights (core.tenancy: those change while the daemon runs).
 """
 
 from __future__ import annotations
@@ -14,6 +14,15 @@ LEVELS = {"nvlink": "nvlink", "same-rack": "rack", "block": "block", "zone": "zo
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The defaults are those of the product; `fifo`, `sjf`, `bestfit` and `fgd` exist to compare with (see bench)."""
 
+    order: str = "fair"  # fair | fifo | sjf: who goes first; fifo and sjf know neither tenants' shares nor priority
+    backfill: bool = True  # may others go ahead of a gang that does not fit, without delaying it?
+    reservations_count: int = 4  # gangs that wait for space and are sure of their start, at most at once
+    overtakes_count: int = 16  # gangs that may overtake one whose start nobody knows, before room is kept for it
+    preempt: str = "all"  # all | reclaim | off: stop gangs for what a tenant is due, and for a higher priority
+    patience_ms: int = 600_000  # nobody is stopped for a gang that will start by itself within this time
+    victims_count: int = 64  # gangs that one preemption may stop
+    aging_admissions_count: int = 100  # later admissions of its project that earn a waiting gang one point of priority
+    aging_most: int = 100  # points of priority that waiting earns at most; 0 = waiting earns nothing
     placement: str = "default"  # default | fgd | bestfit: how nodes are scored
     # topology words of documents -> the node label that names the domain; a word that is not here is itself the label
     levels: dict[str, str] = msgspec.field(default_factory=LEVELS.copy)

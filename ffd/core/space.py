@@ -30,8 +30,8 @@ class Space:
     inventory, empty, by request (explain)."""
 
     __slots__ = (
-        "_changes", "_dropped_count", "_trials", "closed", "memo", "mix", "nodes", "order", "policy", "topology",
-        "verdicts", "version",
+        "_changes", "_dropped_count", "_trials", "closed", "inventory_version", "memo", "mix", "nodes", "order",
+        "policy", "topology", "verdicts", "version",
     )  # fmt: skip
 
     def __init__(self, policy: Policy | None = None) -> None:
@@ -41,6 +41,7 @@ class Space:
         self.closed: dict[str, str] = {}
         self.topology = Topology((), self.policy.levels)
         self.version = 0
+        self.inventory_version = 0  # grows when other nodes may be used than before
         self.memo: Any = None
         self.mix = Mix()
         self.verdicts: dict[Hashable, str] = {}
@@ -76,6 +77,7 @@ class Space:
         if self.closed.pop(name, None) is not None:
             self._mark(name, False)
             self.version += 1
+            self.inventory_version += 1
 
     def replace(self, nodes: tuple[Node, ...]) -> None:
         """A new inventory, everything free: the caller takes what is reserved again. Not within a trial."""
@@ -91,6 +93,7 @@ class Space:
         self._dropped_count += len(self._changes)
         self._changes = []
         self.version += 1
+        self.inventory_version += 1
 
     def _touch(self, space: NodeSpace) -> None:
         """This node is about to change."""

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from ffd.core import events as ev
 from ffd.core import health
 from ffd.core.dag import Dag
+from ffd.core.forecast import LEARN_FROM_MS
 from ffd.core.health import NodeMark
 from ffd.core.lifecycle import ITEM, TASK, WORKFLOW, advance
 from ffd.core.live import LiveTask, LiveWorkflow
@@ -72,7 +73,7 @@ class State(Memory):
 
     def _workflow_suspended(self, e: ev.WorkflowSuspended, at_ms: int) -> None:
         self._move_workflow(e.workflow, "WorkflowSuspended")
-        self.ready.dirty = True  # others may be the head of their class now
+        self.lanes.is_dirty = True  # others may be the head of their lane now
 
     def _workflow_resumed(self, e: ev.WorkflowResumed, at_ms: int) -> None:
         self._requeue(self._move_workflow(e.workflow, "WorkflowResumed"))
@@ -118,13 +119,15 @@ class State(Memory):
             self._start_over(live, name)
         for name, number in e.items:
             self._reopen_item(live, name, number, at_ms)
-        for key in dict.fromkeys(self.ready_key(live, name) for name in live.dag.names):
-            self.ready.discard(key, e.workflow)  # entries of an earlier round would come to life again
+        for lane in dict.fromkeys(lane for name in live.dag.names for lane in self._lanes_of(live, name)):
+            self.lanes.discard(e.workflow, lane)  # entries of an earlier round would come to life again
         self._recount(live)
 
     def _start_over(self, live: LiveWorkflow, name: str) -> None:
         """The task waits again. Its attempts go on counting: the name of an attempt is never used twice (S4)."""
         old = live.tasks[name]
+        for number in range(len(old.items)):
+            self._insist(live, name, number)
         advance(TASK, old.row.state, "WorkflowReopened.waiting", f"{live.row.handle}/{name}")
         used = max((item.number for item in old.items), default=0)
         task = LiveTask(Task(attempts_before=max(old.row.attempts_before, used)))
@@ -193,7 +196,9 @@ class State(Memory):
         ask = live.dag.tasks[e.attempt.task].resources
         models = self.models_of(e.places, ask)
         item.live = Attempt(e.places, at_ms, models=models)
-        self.reserved_count += 1
+        self.holders[e.attempt] = live
+        self._insist(live, e.attempt.task, e.attempt.item)
+        self.lanes.count(live.tenant, live.row.project if self.policy.order == "fair" else "")
         self.space.take(e.places, ask)
         self.space.mix.observe(ask, len(e.places))
         self.tenancy.charge(live.tenant, amounts_on(ask, len(e.places), models))
@@ -240,13 +245,22 @@ class State(Memory):
         if e.outputs:
             attempt.outputs = {**attempt.outputs, **e.outputs}
         ask = live.dag.tasks[e.attempt.task].resources
-        self.reserved_count -= 1
+        del self.holders[e.attempt]
         self.space.give(attempt.places, ask)
         self.tenancy.discharge(live.tenant, amounts_on(ask, len(attempt.places), attempt.models))
         self._leave(live, e.attempt.task, e.attempt.item)
+        if e.outcome == "succeeded":
+            self._learn(live, e.attempt.task, attempt, at_ms)
         item.cause = e.cause
         item.outputs = attempt.outputs if e.outcome == "succeeded" else None
         item.live = None
+
+    def _learn(self, live: LiveWorkflow, name: str, attempt: Attempt, at_ms: int) -> None:
+        """How long it ran, where nothing is declared and it was long enough to matter."""
+        ran_ms = at_ms - attempt.running_at_ms
+        if attempt.running_at_ms and ran_ms >= LEARN_FROM_MS and not live.dag.tasks[name].timeouts.run_ms:
+            slot, learnt = self.forecast.learn(f"{live.row.project}/{live.row.name}/{name}", ran_ms)
+            self._dirty_meta[f"learnt/{slot}"] = _encode(learnt)
 
     def _item_backed_off(self, e: ev.ItemBackedOff, at_ms: int) -> None:
         item = self._move_item(e.attempt, "ItemBackedOff", at_ms)[2]
@@ -266,7 +280,8 @@ class State(Memory):
         item.cause = e.cause
         self._count_ended(task, e.state)
         self._leave(live, e.attempt.task, e.attempt.item)  # one that ended in the queue still has its place,
-        self.ready.dirty = True  # and may have been the head of its class
+        self._insist(live, e.attempt.task, e.attempt.item)
+        self.lanes.is_dirty = True  # and may have been the head of its lane
         if e.state == "failed" and e.cause and task.row.cause is None:
             task.row.cause = replace(e.cause, item=e.attempt.item, attempt=e.attempt.attempt)  # the first to fail
             self._dirty_tasks[(e.attempt.workflow, e.attempt.task)] = task.row
@@ -321,8 +336,12 @@ class State(Memory):
         row = replace(self.tenancy.tenant(path).row, **changed)
         self.tenancy.declare({path: row})
         self._dirty_meta[f"tenant/{path}"] = _encode(row)
-        for key in self.ready.classes:
-            self.ready.unblock(key)
+        if "parent" in changed:
+            self.lanes.rebuild()
+        if changed.get("enabled"):
+            for live in self.workflows.values():
+                self._requeue(live)  # entries were dropped while it was disabled
+        self.lanes.is_dirty = True
 
 
 _APPLY: dict[type, Callable[[State, Any, int], None]] = {

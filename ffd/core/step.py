@@ -16,7 +16,8 @@ from typing import Any
 from ffd.core import commands, control, effects, finish, launch, nodes, observe, reports
 from ffd.core import events as ev
 from ffd.core.decision import Decision
-from ffd.core.schedule.cycle import Proposal, plan, verify
+from ffd.core.model import Cause
+from ffd.core.schedule.cycle import Cycle, Proposal, verify
 from ffd.core.state import State
 from ffd.core.submit import submit
 from ffd.core.tenants import set_quota, set_tenant
@@ -81,6 +82,7 @@ def step(state: State, inputs: Sequence[commands.AnyCommand | reports.AnyReport]
 
     Raises IllegalTransition or KeyError on a bug of ours; then `state` must be thrown away and loaded again."""
     work = Work(state, now_ms)
+    state.now_ms = max(state.now_ms, now_ms)
     for work.input_index, given in enumerate(inputs):
         HANDLE[type(given)](work, given)
         _run_until_quiet(work)
@@ -106,25 +108,35 @@ def _run_until_quiet(work: Work) -> None:
 
 def _schedule(work: Work) -> None:
     """One coalesced cycle a step; what it admits may fail at once and free space again, hence the loop. A proposal that
-    does not hold (a bug) goes back for a later step, so that planner and applier never chase each other."""
+    does not hold (a bug) is left for a later step, so that planner and applier never chase each other."""
     state = work.state
-    refused: list[Proposal] = []
-    while state.wants_cycle():
-        state.ready.dirty = False
-        state.ready.seen_version = state.space.version
-        found = plan(state, work.now_ms)
-        for key, head in found.blocked:
-            state.ready.classes[key].block(head, state.ready.seen_version)
-        for proposal in found.proposals:
+    is_sound = True
+    while is_sound and state.wants_cycle():
+        state.lanes.is_dirty = False
+        state.lanes.seen_version = state.space.version
+        cycle = Cycle(state, work.now_ms)
+        while (proposal := cycle.next()) is not None:
             if verify(state, proposal):
-                work.emit(ev.ItemAdmitted(proposal.attempt, proposal.places))
+                _carry_out(work, proposal)
             else:
-                refused.append(proposal)
+                cycle.refuse()
+                is_sound = False
         _run_until_quiet(work)
-        state.ready.drop_empty()
-        if not found.done:
-            state.ready.dirty = True  # whatever comes next goes on where this one stopped
+        state.lanes.drop_empty()
+        if not cycle.is_done:
+            state.lanes.is_dirty = True  # whatever comes next goes on where this one stopped
             work.effect(effects.Again())
-            break
-    for proposal in refused:
-        state.ready.push(proposal.key, proposal.entry)
+            return
+    if not is_sound:
+        state.lanes.is_dirty = True
+
+
+def _carry_out(work: Work, proposal: Proposal) -> None:
+    state = work.state
+    for victim in proposal.victims:
+        cause = Cause("preempted", "it makes room for a gang to which its place is due")
+        task = state.workflows[victim.workflow].dag.tasks[victim.task]
+        work.emit(ev.AttemptStopping(victim, cause, work.stop_grace_ms(task)))
+    if not proposal.victims:
+        state.reservations.pop(proposal.kind.key, None)  # the next of its kind waits for its own
+        work.emit(ev.ItemAdmitted(proposal.attempt, proposal.places))

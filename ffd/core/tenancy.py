@@ -34,11 +34,12 @@ ONE_WORKFLOW: Amounts = {"workflows": 1}
 class Tenant:
     """One node. `usage`: what it and all below it hold (no zeros). `reserve`: what its children keep back from others
     beyond what they use. `excused`: usage that was above a bound when the bound was set; it only ever falls.
-    `is_open`: it and all above it are enabled. `has_quota`: it or one above it has a quota."""
+    `served_at_count`: admissions of all before its last one. `is_open`: it and all above it are enabled. `has_quota`:
+    it or one above it has a quota."""
 
     __slots__ = (
         "children", "declared", "excused", "has_quota", "is_marked", "is_open", "parent", "path", "reserve", "row",
-        "usage",
+        "served_at_count", "usage",
     )  # fmt: skip
 
     def __init__(self, path: str, parent: Tenant | None) -> None:
@@ -53,6 +54,7 @@ class Tenant:
         self.is_open: bool = parent.is_open if parent else True
         self.has_quota: bool = parent.has_quota if parent else False
         self.is_marked = False
+        self.served_at_count = 0
 
     @property
     def label(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from ffd.core import events as ev
+from ffd.core.admit.order import in_order
 from ffd.core.live import LiveTask, LiveWorkflow
 from ffd.core.model import TERMINAL, AttemptId, Cause, Item
 from ffd.core.pages import Check, EventPage, Explain, ItemPage, QueuePage, TaskPage, WorkflowPage
@@ -80,10 +81,9 @@ def _short_reason(state: State, live: LiveWorkflow, name: str, word: str) -> str
     if word == "waiting":
         return _waits_for(live, name)
     if word == "ready":
-        ready = state.ready.classes.get(state.ready_key(live, name))
         if live.row.state == "suspended":
             return "the workflow is suspended"
-        if ready is not None and ready.blocked_at == state.space.version:
+        if state.lane_of(live, name).kind.shape.blocked_at == state.space.version:
             return f"waits for room: {reasons.gang_text(live.dag.tasks[name])}"
         return "in the queue"
     return ""
@@ -132,26 +132,20 @@ def attempt_ids(state: State, workflow: int, task: str, item: int) -> list[Attem
 
 
 def queue_pages(state: State) -> list[QueuePage]:
-    """Classes of waiting gangs, most urgent head first."""
-    heads = []
-    for ready in state.ready.classes.values():
-        head = ready.head(state.is_eligible)
-        if head is not None:
-            heads.append((head, ready))
-    heads.sort(key=lambda pair: pair[0])
-    pages = []
-    for place, (head, ready) in enumerate(heads, start=1):
-        live = state.workflows[head[1]]
-        name = live.dag.names[head[2]]
-        is_blocked = ready.blocked_at == state.space.version
+    """Lanes of waiting gangs, in scheduling order of their heads. Costs what the lanes cost, not what waits in them."""
+    pages: list[QueuePage] = []
+    for candidate in in_order(state):
+        lane, entry = candidate.lane, candidate.entry
+        live = state.workflows[entry[1]]
+        name = live.dag.names[entry[3]]
         pages.append(
             QueuePage(
-                position=place,
+                position=len(pages) + 1,
                 project=live.row.project,
                 gang=reasons.gang_text(live.dag.tasks[name]),
-                waiting_count=sum(state.is_eligible(entry) for entry in ready.heap),
-                head=f"{live.row.handle}/{name}[{head[3]}]",
-                reason=reasons.blocked_text(state, live, name) if is_blocked else "next cycle",
+                waiting_count=lane.count,
+                head=f"{live.row.handle}/{name}[{entry[4]}]",
+                reason=reasons.lane_text(state, lane, live, name),
             )
         )
     return pages

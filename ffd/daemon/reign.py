@@ -82,7 +82,7 @@ class Reign:
 
     def ready_count(self) -> int:
         """Items in the ready queue, stale entries included."""
-        return sum(len(found.heap) for found in self.state.ready.classes.values())
+        return sum(lane.count for lane in self.state.lanes.lanes.values())
 
     # ---------------------------------------------------------------------------------------------------- its life
 

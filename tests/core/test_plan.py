@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from ffd.core import events as ev
 from ffd.core.invariants import check
-from ffd.core.model import Node
+from ffd.core.model import Cause, Node
 from ffd.core.reports import InventoryReported
-from ffd.core.schedule.cycle import plan, verify
+from ffd.core.schedule.cycle import Cycle, verify
 from ffd.core.spec import Spec
 from ffd.core.state import State
 from ffd.core.step import step
@@ -37,16 +37,21 @@ def test_a_plan_can_be_applied(first: list[Spec], then: list[Spec], there: tuple
     step(state, [InventoryReported(())], 1)
     step(state, [submit(one) for one in then], 1)  # these wait
     state.apply(ev.NodesChanged(there), 1)
-    found = plan(state, now_ms)
-    assert len({proposal.attempt for proposal in found.proposals}) == len(found.proposals), "proposed twice"
-    for proposal in found.proposals:
+    cycle, seen = Cycle(state, now_ms), set()
+    while (proposal := cycle.next()) is not None:
+        assert proposal.attempt not in seen, "proposed twice"
+        seen.add(proposal.attempt)
         assert verify(state, proposal), f"{proposal} cannot be applied"
+        for victim in proposal.victims:
+            state.apply(ev.AttemptStopping(victim, Cause("preempted"), 0), now_ms)
+        if proposal.victims:
+            continue
         gpus = [(place.node, gpu) for place in proposal.places for gpu in place.gpus]
         assert len(set(gpus)) == len(gpus), f"{proposal} gives one GPU to two replicas"
         state.apply(ev.ItemAdmitted(proposal.attempt, proposal.places), now_ms)
     faults = [fault for fault in check(state) if not fault.startswith(("S9", "L2"))]  # the step is not over yet
     assert not faults, "\n".join(faults)
-    assert found.done and not any(space.slots < 0 for space in state.space.nodes.values() if _is_whole(space.node))
+    assert cycle.is_done and not any(space.slots < 0 for space in state.space.nodes.values() if _is_whole(space.node))
 
 
 def _is_whole(node: Node) -> bool:

@@ -137,7 +137,7 @@ def test_an_ended_workflow_leaves_memory() -> None:
     cluster.run()
     state = cluster.state
     assert (state.workflows, state.dags, state.item_count, state.reserved_count) == ({}, {}, 0, 0)
-    assert not state.ready.classes
+    assert not (state.lanes.lanes or state.lanes.kinds or state.lanes.shapes or state.lanes.branches)
 
 
 def test_dropped_work_does_not_pile_up_behind_a_blocked_head() -> None:
@@ -145,8 +145,8 @@ def test_dropped_work_does_not_pile_up_behind_a_blocked_head() -> None:
     step(state, [InventoryReported(nodes(1, slot_count=0)), submit(spec(task("a")), priority=900)], 1)
     for number in range(2, 4_000):
         step(state, [submit(spec(task("a"))), Cancel(workflow=number)], 1)
-    (ready,) = state.ready.classes.values()
-    assert len(state.workflows) == 1 and len(ready.heap) < 2_100
+    (lane,) = state.lanes.lanes.values()
+    assert len(state.workflows) == 1 and lane.count < 2_100
 
 
 def test_a_priority_that_moves_to_and_fro_leaves_one_entry() -> None:
@@ -154,8 +154,8 @@ def test_a_priority_that_moves_to_and_fro_leaves_one_entry() -> None:
     step(state, [submit(spec(task("a", foreach=tuple(range(10)))))], 1)
     for number in range(50):
         step(state, [SetPriority(workflow=1, priority=400 + number % 2)], 1)
-    (ready,) = state.ready.classes.values()
-    assert len(ready.heap) == 10
+    (lane,) = state.lanes.lanes.values()
+    assert lane.count == len(list(lane.entries())) == 10
 
 
 # ------------------------------------------------------------------------------------------------------------- space
@@ -192,7 +192,8 @@ def test_room_is_never_negative() -> None:
         (lambda s: setattr(s.workflows[1].tasks["b"].row, "state", "open"), "S21"),
         (lambda s: setattr(s.workflows[1].row, "state", "failed"), "S10"),
         (lambda s: setattr(s.workflows[1].tasks["a"].items[0], "user_failures", 9), "S26"),
-        (lambda s: s.ready.classes.clear(), "L2"),
+        (lambda s: s.lanes.lanes.clear(), "L2"),
+        (lambda s: s.holders.clear(), "S7"),
     ],
 )
 def test_check_finds_what_is_wrong(harm: Any, name: str) -> None:

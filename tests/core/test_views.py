@@ -11,7 +11,7 @@ from ffd.core import events as ev
 from ffd.core.commands import Cancel, Suspend
 from ffd.core.model import AttemptId
 from ffd.core.reports import CheckpointReported, OutputsReported
-from ffd.core.spec import Gang
+from ffd.core.spec import Gang, Timeouts
 from ffd.core.state import State
 from ffd.core.story import WORDS, cause_text, duration_text
 from ffd.testing.builders import attempt, gpus, nodes, spec, submit, task
@@ -25,7 +25,7 @@ def busy() -> Cluster:
     cluster = Cluster(nodes(1, slot_count=2, gpu_count=2, cpu_millis=8_000, memory_bytes=1 << 30), script)
     document = spec(
         task("runs", resources=gpus(1, cpu_millis=1_000)),
-        task("fails", retries=2),
+        task("fails", retries=2, timeouts=Timeouts(run_ms=60_000)),  # the longest path: it goes before `ended`
         task("ended", foreach=("x", "y"), outputs={"n": "int"}),
         task("queued", gang=Gang(replicas=2)),
         task("later", "runs ended"),
@@ -204,8 +204,8 @@ def test_an_event_for_programs_and_for_people(busy: Cluster) -> None:
         assert page.text and page.kind == type(event).__name__ and "\n" not in page.text
     admitted = busy.of(ev.ItemAdmitted)[0]
     page = views.event_page(3, 1, 5, admitted, "demo.1")
-    assert (page.workflow, page.task, page.item, page.attempt) == (1, "runs", 0, 1)
-    assert page.data == {"places": (["n1", (0,), 1000, ()],)} and page.text == "runs[0]#1 admitted to n1"
+    assert (page.workflow, page.task, page.item, page.attempt) == (1, "fails", 0, 1)
+    assert page.data == {"places": (["n1", (), 1000, ()],)} and page.text == "fails[0]#1 admitted to n1"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ changed line against the rules before you commit it.
 
     outside:
       nodes: {count: 2, slots: 1}             # default: one node with room for anything
+      policy: {preempt: "off"}                # of the scheduler; default: that of the product
       replicas: {"a#1": {exit: 1, run: 2s}}   # task[item]#attempt:rank; default: starts after 100ms, runs 1s, exits 0
       then: [{2s: cancel}, {3s: retry}]       # see ACTIONS
 """

@@ -16,7 +16,7 @@ def core(module: str, *names: str) -> str:
 
 BUGS = [
     Bug(
-        "a report of any attempt counts", "S4", "core/memory.py",
+        "a report of any attempt counts", "KeyError", "core/memory.py",
         "if found is None or found[2].number != attempt.attempt or found[2].live is None:",
         "if found is None or found[2].live is None:",
         golden("stale_reports"),
@@ -24,7 +24,9 @@ BUGS = [
     Bug(
         "room is released when a stop is ordered", "S7", "core/state.py",
         "        item.live.stop_cause = e.cause\n",
-        "        item.live.stop_cause = e.cause\n        self.reserved_count -= 1\n",
+        "        item.live.stop_cause = e.cause\n"
+        "        live = self.workflows[e.attempt.workflow]\n"
+        "        self.space.give(item.live.places, live.dag.tasks[e.attempt.task].resources)\n",
         golden("rule_6_cancel"),
     ),
     Bug(
@@ -41,8 +43,8 @@ BUGS = [
     ),
     Bug(
         "a part of a gang is admitted", "S8", "core/schedule/cycle.py",
-        "item.number + 1), places)",
-        "item.number + 1), places[:2])",
+        "return Proposal(_attempt(live, name, candidate), places, lane.kind), True",
+        "return Proposal(_attempt(live, name, candidate), places[:2], lane.kind), True",
         golden("rule_5_gang"),
     ),
     Bug(
@@ -120,7 +122,7 @@ BUGS = [
     ),
     Bug(
         "a priority change leaves the old entries", "test_a_priority_that_moves_to_and_fro", "core/memory.py",
-        "            self.ready.discard(key, live.row.id)\n",
+        "            self.lanes.discard(live.row.id, lane)\n",
         "            pass\n",
         core("state", "test_a_priority_that_moves_to_and_fro_leaves_one_entry"),
     ),
@@ -138,8 +140,8 @@ BUGS = [
     ),
     Bug(
         "what is reserved is not counted when loading", "S22", "core/memory.py",
-        "state.reserved_count = sum(1 for _ in state.reserved())",
-        "state.reserved_count = 0",
+        "        state._find_reserved()\n",
+        "",
         golden("restart"),
     ),
     Bug(
@@ -155,9 +157,9 @@ BUGS = [
         core("step", "test_recovery_stops_what_lives_without_a_committed_attempt"),
     ),
     Bug(
-        "a suspended workflow starts new work", "golden rule_8_suspended", "core/memory.py",
-        'if live is None or live.row.state != "running" or live.row.priority != -entry[0]:',
-        "if live is None or live.row.priority != -entry[0]:",
+        "a resumed workflow is not queued again", "golden rule_8_suspended", "core/state.py",
+        'self._requeue(self._move_workflow(e.workflow, "WorkflowResumed"))',
+        'self._move_workflow(e.workflow, "WorkflowResumed")',
         golden("rule_8_suspended"),
     ),
     Bug(

@@ -1,4 +1,4 @@
-"""Admit: may it start, and who comes first? Quota and share of the tenant tree; pure functions over `core.tenancy`.
+"""Admit: may it start, and who comes first? `quota` and `share` say what a tenant may and has, `order` who is next.
 
-Called by `core.schedule`, `core.submit`, `core.views`. Never here: where something fits (schedule), changing anything.
+Reads state; never writes it. Called by `core.schedule`, `core.submit`, `core.views`. Never here: where a gang fits.
 """

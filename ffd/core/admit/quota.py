@@ -36,6 +36,11 @@ class QuotaBlock(msgspec.Struct, frozen=True):
     is_pool: bool = False
 
     @property
+    def is_full(self) -> bool:
+        """Does it say no to everybody who asks as much, whether or not they borrow?"""
+        return self.used + self.ask > self.bound
+
+    @property
     def is_hopeless(self) -> bool:
         """Would it say no even if nothing were used?"""
         return self.ask > self.bound

@@ -10,24 +10,33 @@ Diverse Datacenter Workloads", SoCC 2013. Pure; read by `admit.order` and views.
 
 from __future__ import annotations
 
-from ffd.core.tenancy import Tenancy, Tenant
+from ffd.core.tenancy import Amounts, Tenancy, Tenant
 
 BILLION = 10**9
 
 
 def share_billionths(tenancy: Tenancy, tenant: Tenant) -> int:
     """The weighted dominant share; 0 when it holds nothing. Of what no node has any more, everything is held: 1."""
-    return _dominant(tenancy, tenant)[1] * 1_000 // tenant.row.weight_millis
+    return _dominant(tenancy, tenant.usage)[1] * 1_000 // tenant.row.weight_millis
+
+
+def own_share_billionths(tenancy: Tenancy, tenant: Tenant) -> int:
+    """The same of what the tenant holds itself, without those below it."""
+    own = dict(tenant.usage)
+    for child in tenant.children.values():
+        for resource, used in child.usage.items():
+            own[resource] = own.get(resource, 0) - used
+    return _dominant(tenancy, own)[1] * 1_000 // tenant.row.weight_millis
 
 
 def dominant_resource(tenancy: Tenancy, tenant: Tenant) -> str:
     """The resource of which it has the largest part; "" when it holds nothing."""
-    return _dominant(tenancy, tenant)[0]
+    return _dominant(tenancy, tenant.usage)[0]
 
 
-def _dominant(tenancy: Tenancy, tenant: Tenant) -> tuple[str, int]:
+def _dominant(tenancy: Tenancy, usage: Amounts) -> tuple[str, int]:
     capacity, best, most = tenancy.capacity, "", 0
-    for resource, used in tenant.usage.items():
+    for resource, used in usage.items():
         if resource == "workflows":
             continue
         part = used * BILLION // capacity[resource] if resource in capacity else BILLION

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+from ffd.core.admit.order import in_order
 from ffd.core.admit.quota import check_gang, closed_by, hopeless
+from ffd.core.lanes import Lane
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import Item
 from ffd.core.pages import Check
-from ffd.core.ready import Entry
-from ffd.core.schedule.cycle import find, followed_domains, sizes
+from ffd.core.schedule.cycle import followed_domains
 from ffd.core.schedule.place import find_places
 from ffd.core.space import NodeSpace, Space, could_host, misfit
 from ffd.core.spec import Resources, Task
@@ -66,12 +67,15 @@ def _parallel(live: LiveWorkflow, name: str, number: int) -> Check:
     return Check(name="max_parallel", verdict="wait", detail=detail)
 
 
-def blocked_text(state: State, live: LiveWorkflow, name: str) -> str:
-    """Why the head of a class does not start now, in a few words."""
+def lane_text(state: State, lane: Lane, live: LiveWorkflow, name: str) -> str:
+    """Why the head of a lane does not start now, in a few words."""
     task = live.dag.tasks[name]
     least = task.gang.min_replicas or task.gang.replicas
     check = _quota(state, live, task, range(least, least + 1))
-    return "no room now" if check.verdict == "pass" else check.detail
+    if check.verdict != "pass":
+        return check.detail
+    is_blocked = state.space.version in (lane.kind.shape.blocked_at, lane.blocked_at)
+    return "no room now" if is_blocked else "next cycle"
 
 
 def _quota(state: State, live: LiveWorkflow, task: Task, replicas: range) -> Check:
@@ -130,7 +134,7 @@ def _never_fits(state: State, task: Task) -> str:
 def _fits(state: State, live: LiveWorkflow, task: Task, item: Item, opened_at_ms: int, now_ms: int) -> Check:
     domains = followed_domains(state, live, task)
     for replicas in sizes(task, item.since_at_ms or opened_at_ms, now_ms):
-        if find(state, live.tenant, task, replicas, domains) is not None:
+        if find_places(state.space, task.resources, task.gang, replicas, domains) is not None:
             return Check(name="space", verdict="pass", detail="fits now: the next cycle places it")
     return Check(name="space", verdict="wait", detail=nearest_fit(state, task))
 
@@ -160,14 +164,21 @@ def _free(spaces: list[NodeSpace], ask: Resources) -> str:
     return ", ".join(parts)
 
 
+def sizes(task: Task, ready_at_ms: int, now_ms: int) -> range:
+    """Gang sizes to try, largest first: below the full size only for an elastic gang that waited long enough."""
+    gang = task.gang
+    waited = gang.min_replicas and now_ms >= ready_at_ms + gang.wait_ms
+    return range(gang.replicas, (gang.min_replicas if waited else gang.replicas) - 1, -1)
+
+
 def position(state: State, live: LiveWorkflow, name: str, number: int) -> int:
-    """How many queued items would be looked at up to and including this one; 0 when it is not queued."""
-    own: Entry = (-live.row.priority, live.row.id, live.dag.order[name], number)
-    if not state.is_eligible(own):
-        return 0
-    return 1 + sum(
-        entry < own and state.is_eligible(entry) for ready in state.ready.classes.values() for entry in ready.heap
-    )
+    """How many lanes of waiting gangs are ahead of it, and items in its own; 0 when it is not queued."""
+    for place, candidate in enumerate(in_order(state), start=1):
+        if candidate.lane is state.lane_of(live, name):
+            own = [e for e in candidate.lane.entries() if state.is_eligible(e, candidate.lane)]
+            mine = [e for e in own if e[1] == live.row.id and e[3] == live.dag.order[name] and e[4] == number]
+            return place + sum(entry < mine[0] for entry in own) if mine else 0
+    return 0
 
 
 def holders(state: State, task: Task, limit: int = 5) -> list[str]:

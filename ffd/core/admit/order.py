@@ -1,0 +1,206 @@
+"""Who is next: the most urgent gang of the tenant with the lowest share, level by level down the tenant tree.
+
+Hierarchical dominant resource fairness: at each level the child with the lowest weighted dominant share goes first
+(Ghodsi et al., NSDI 2011; Bhattacharya et al., SoCC 2013), a child within its nominal quota before one that would
+borrow; inside a project by priority with what waiting earned, then submit order, then the longest remaining path of the
+workflow. Called by `core.schedule.cycle`. Never here: whether it fits.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush, heapreplace
+from typing import NamedTuple
+
+from ffd.core.admit.quota import QuotaBlock
+from ffd.core.admit.share import own_share_billionths, share_billionths
+from ffd.core.lanes import Branch, Entry, Key, Kind, Lane
+from ffd.core.spec import Resources
+from ffd.core.state import State
+from ffd.core.tenancy import Tenant, amounts
+
+SPARE_COUNT = 16  # old items that a heap may hold before it is rid of them
+
+
+class Candidate(NamedTuple):
+    """The next one of its kind. Ordered by the keys along its path in the tenant tree, then by urgency."""
+
+    path: tuple[Key, ...]
+    rank: int
+    entry: Entry
+    order: int  # of the kind: no two are equal up to here
+    lane: Lane
+
+
+def peek(state: State, kind: Kind, order: int) -> Candidate | None:
+    """The next gang of this kind; None when nothing of it may go. Drops what does not hold any more."""
+    found = _best(state, kind.root, ())
+    if found is None:
+        return None
+    path, lane = found
+    head = _head(state, lane)
+    assert head is not None
+    return Candidate(path, head[0], head[1], order, lane)
+
+
+def _best(state: State, branch: Branch, path: tuple[Key, ...]) -> tuple[tuple[Key, ...], Lane] | None:
+    """The lane that is next below `branch`, and the keys that lead there."""
+    if branch.is_closed:
+        return None
+    if branch.fresh:
+        _sort_in(state, branch)
+    own: Key | None = None
+    if branch.lane is not None and not branch.is_own_closed and _head(state, branch.lane) is not None:
+        own = _own_key(state, branch.tenant)
+    heap = branch.heap
+    while heap:
+        key, child = heap[0]
+        if key != child.key or not child.is_queued:
+            heappop(heap)
+            continue
+        if (own is not None and own < key) or (key[0] and branch.is_pool_closed):
+            break  # the others would borrow as well
+        found = _best(state, child, (*path, key))
+        if found is not None:
+            return found
+        heappop(heap)
+        child.is_queued = False  # until something comes, or changes, below it
+    if own is None or branch.lane is None:
+        return None
+    return ((*path, own) if branch.tenant.children else path), branch.lane
+
+
+def _head(state: State, lane: Lane, *, is_all: bool = False) -> tuple[int, Entry] | None:
+    if lane.blocked_at == state.space.version and not is_all:
+        return None
+    policy = state.policy
+    bonus = state.lanes.bonus(lane, policy.aging_admissions_count, policy.aging_most)
+    return lane.head(state.is_eligible, bonus)
+
+
+def _sort_in(state: State, branch: Branch) -> None:
+    """Give the fresh children their keys. A heap with many old items is made anew."""
+    for child in branch.fresh:
+        child.key = _key(state, child)
+        heappush(branch.heap, (child.key, child))
+    branch.fresh = []
+    if len(branch.heap) > SPARE_COUNT + 2 * len(branch.children):
+        branch.heap = [(child.key, child) for child in branch.children.values() if child.is_queued and child.key]
+        heapify(branch.heap)
+
+
+def _key(state: State, branch: Branch) -> Key:
+    tenant = branch.tenant
+    share = share_billionths(state.tenancy, tenant)
+    return borrows(tenant, branch.kind.shape.ask), share, tenant.served_at_count, tenant.path
+
+
+def _own_key(state: State, tenant: Tenant) -> Key:
+    """The tenant's own lane among its children, which it has rarely."""
+    share = own_share_billionths(state.tenancy, tenant) if tenant.children else 0
+    return True, share, tenant.served_at_count, ""
+
+
+def borrows(tenant: Tenant, ask: Resources) -> bool:
+    """Does it hold more than its nominal quota of something that is asked? As it is now, whatever the gang would add: a
+    tenant gets what is guaranteed to it before others get more. Without a quota of it, nothing is guaranteed to it."""
+    quotas = tenant.row.quotas
+    if not quotas:
+        return True
+    known = [resource for resource in amounts(ask, 1) if resource in quotas]
+    return not known or any(tenant.usage.get(resource, 0) > quotas[resource].nominal for resource in known)
+
+
+def refresh(state: State) -> None:
+    """Take in what changed in the tenant tree since the last time: usage, weights, quotas, the size of the cluster."""
+    for tenant in state.tenancy.take_changed():
+        for branch in state.lanes.branches.get(tenant.path, {}).values():
+            _open(branch)
+            if branch.parent is None:
+                continue
+            if not branch.is_queued:
+                branch.offer()
+                continue
+            key = _key(state, branch)
+            if key != branch.key and branch.key is not None:
+                branch.key = key
+                heappush(branch.parent.heap, (key, branch))
+
+
+def _open(branch: Branch) -> None:
+    branch.is_closed = branch.is_own_closed = branch.is_pool_closed = False
+    refused, branch.refused = branch.refused, []
+    for child in refused:
+        child.is_closed = False
+        child.offer()
+
+
+def close(lane: Lane, block: QuotaBlock) -> None:
+    """Quota said no: nothing of this kind is tried again in this part of the tree until something changes there."""
+    below: Branch | None = None
+    branch: Branch | None = lane.branch
+    while branch is not None and branch.tenant.path != block.tenant:
+        below, branch = branch, branch.parent
+    assert branch is not None, block
+    if block.is_full:
+        branch.is_closed = True
+    elif below is None:
+        branch.is_own_closed = True
+    else:
+        below.is_closed = True
+        branch.refused.append(below)
+        branch.is_pool_closed = bool(below.key and below.key[0])  # then those behind it borrow as well
+
+
+def in_order(state: State) -> list[Candidate]:
+    """The head of each lane, in the order in which they would be looked at now if none of them changed a share."""
+    refresh(state)
+    found = []
+    for order, lane in enumerate(state.lanes.lanes.values()):
+        head = _head(state, lane, is_all=True)
+        if head is not None:
+            found.append(Candidate(path_of(state, lane.branch), head[0], head[1], order, lane))
+    return sorted(found)
+
+
+def path_of(state: State, branch: Branch) -> tuple[Key, ...]:
+    """The keys that lead from the root to this branch, as they are now."""
+    path: list[Key] = []
+    if branch.tenant.children:
+        path.append(_own_key(state, branch.tenant))
+    at: Branch | None = branch
+    while at is not None and at.parent is not None:
+        path.append(_key(state, at))
+        at = at.parent
+    return tuple(reversed(path))
+
+
+class Heads:
+    """The next gang of each kind, the most urgent first. Shares only grow within a cycle, so a head that was looked at
+    again and did not change is the next one."""
+
+    def __init__(self, state: State, kinds: list[Kind]) -> None:
+        self._state = state
+        self._kinds = kinds
+        refresh(state)
+        found = (peek(state, kind, order) for order, kind in enumerate(kinds))
+        self._heap = [candidate for candidate in found if candidate is not None]
+        heapify(self._heap)
+
+    def next(self) -> Candidate | None:
+        """The most urgent one; it stays until something about it changes, or `drop`."""
+        heap = self._heap
+        while heap:
+            seen = heap[0]
+            refresh(self._state)
+            fresh = peek(self._state, self._kinds[seen.order], seen.order)
+            if fresh is None:
+                heappop(heap)
+            elif fresh[:3] == seen[:3]:
+                return fresh
+            else:
+                heapreplace(heap, fresh)
+        return None
+
+    def drop(self) -> None:
+        """No more of the kind that `next` gave, in this cycle."""
+        heappop(self._heap)

@@ -1,0 +1,201 @@
+"""Preemption and reclaim: which running gangs stop so that a gang gets what it is due. Whole gangs, never uselessly.
+
+Lent capacity comes back first: a tenant within its nominal quota takes from those beside it that hold more than their
+own. Then, inside one project, a higher priority takes from a lower one. The victims are those with the least work to
+lose (GPU time, else processor time, since the start or the last checkpoint); none is stopped unless the gang then fits,
+and none that turns out to be unneeded. Rules as in Kueue's preemption; least lost work is ours.
+
+Called by `schedule.cycle` and `schedule.explain`. Never here: stopping anything (step), grace (finish).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ffd.core.admit.order import Candidate
+from ffd.core.admit.quota import QuotaBlock, allowed_models, check_gang
+from ffd.core.lanes import Shape
+from ffd.core.live import LiveWorkflow
+from ffd.core.model import Attempt, AttemptId, Place
+from ffd.core.schedule.place import find_places
+from ffd.core.schedule.reserve import Reservation
+from ffd.core.spec import Resources
+from ffd.core.state import State
+from ffd.core.tenancy import Amounts, Tenant, amounts, amounts_on
+
+LENT, LOWER_PRIORITY = 0, 1
+Victim = tuple[int, int, int, AttemptId]  # why, work lost, order of admission, who
+
+
+def choose_victims(
+    state: State,
+    candidate: Candidate,
+    live: LiveWorkflow,
+    domains: frozenset[str],
+    block: QuotaBlock | None,
+    now_ms: int,
+) -> Reservation | None:
+    """Who must stop, and where the gang then goes; None when nobody may be stopped for it, or it would not help."""
+    if block is not None and not block.is_pool:
+        return None  # its own bound says no: what others hold does not matter
+    victims = sorted(_candidates(state, candidate.lane.kind.shape, live, now_ms))
+    if not victims:
+        return None
+    shape = candidate.lane.kind.shape
+    with Attempted(state, shape, live.tenant, domains) as attempted:
+        if attempted.fits() is not None:
+            return None  # what is ending anyway will do
+        chosen = _enough(state, attempted, victims)
+        if not chosen:
+            return None
+        _spare(attempted, chosen)
+        places = attempted.fits()
+    assert places is not None
+    whole = tuple(sorted(chosen))
+    start_at_ms = max(now_ms + grace_ms(state, who) for who in whole)
+    return Reservation(candidate.entry, shape.ask, start_at_ms, places, whole, state.lanes.admitted_count, whole)
+
+
+def grace_ms(state: State, attempt: AttemptId) -> int:
+    """How long it may go on when it is told to stop."""
+    task = state.workflows[attempt.workflow].dag.tasks[attempt.task]
+    return task.checkpoint.grace_ms if task.checkpoint else state.limits.stop_grace_ms
+
+
+def _candidates(state: State, shape: Shape, live: LiveWorkflow, now_ms: int) -> Iterator[Victim]:
+    """Whoever may be stopped for it, with what that costs."""
+    due = levels_due(shape, live.tenant)
+    for order, (attempt, running, other) in enumerate(state.reserved()):
+        if other.tasks[attempt.task].items[attempt.item].state not in ("launching", "running"):
+            continue
+        if other.tenant is live.tenant:
+            if other.row.priority < live.row.priority and state.policy.preempt == "all":
+                yield LOWER_PRIORITY, work_lost(other, attempt, running, now_ms), order, attempt
+        elif due and holds_lent(due, shape, other.tenant):
+            yield LENT, work_lost(other, attempt, running, now_ms), order, attempt
+
+
+def work_lost(live: LiveWorkflow, attempt: AttemptId, running: Attempt, now_ms: int) -> int:
+    """What is lost when this attempt stops now: GPU milliseconds (processor milliseconds where it has no GPU), since
+    its last checkpoint, else since it began."""
+    since_ms = max(0, now_ms - max(running.running_at_ms or now_ms, running.saved_at_ms))
+    ask = live.dag.tasks[attempt.task].resources
+    weight = ask.gpu_count * 1_000 or ask.cpu_millis // 1_000 or 1
+    return since_ms * weight * len(running.places)
+
+
+def levels_due(shape: Shape, tenant: Tenant) -> tuple[Tenant, ...]:
+    """The levels above a project at which the gang would be within what is guaranteed: what others hold of that is
+    lent. Empty = it is due nothing."""
+    asked = amounts(shape.ask, shape.sizes()[-1])
+    return tuple(level for level in tenant.chain() if level.row.quotas and is_due(level, asked))
+
+
+def is_due(level: Tenant, asked: Amounts) -> bool:
+    """Is something of what is asked guaranteed to this level, and would it be within all its nominal quotas?"""
+    quotas = level.row.quotas
+    known = {resource: ask for resource, ask in asked.items() if resource in quotas}
+    return bool(known) and all(level.usage.get(r, 0) + ask <= quotas[r].nominal for r, ask in known.items())
+
+
+def holds_lent(due: tuple[Tenant, ...], shape: Shape, tenant: Tenant) -> bool:
+    """Does `tenant` hold more than its own of what is asked, at a level beside one that is due?"""
+    asked = amounts(shape.ask, 1)
+    for level in tenant.chain():
+        for beside in due:
+            if level is not beside and level.parent is beside.parent and _is_over(level, beside, asked):
+                return True
+    return False
+
+
+def _is_over(level: Tenant, beside: Tenant, asked: Amounts) -> bool:
+    """Of what is guaranteed to the one beside it; without a quota of its own nothing is its own."""
+    for resource in asked:
+        if resource in beside.row.quotas:
+            own = level.row.quotas.get(resource)
+            if level.usage.get(resource, 0) > (own.nominal if own else 0):
+                return True
+    return False
+
+
+class Attempted:
+    """The state as if some attempts had ended, for as long as it is open; everything that is stopping has ended."""
+
+    def __init__(self, state: State, shape: Shape, tenant: Tenant, domains: frozenset[str]) -> None:
+        self._state = state
+        self._shape = shape
+        self._tenant = tenant
+        self._domains = domains
+        self._space = state.space.trial()
+        self._tenancy = state.tenancy.trial()
+
+    def __enter__(self) -> Attempted:
+        self._space.__enter__()
+        self._tenancy.__enter__()
+        for attempt, _, live in self._state.reserved():
+            if live.tasks[attempt.task].items[attempt.item].state == "stopping":
+                self.end(attempt)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._tenancy.__exit__(*error)
+        self._space.__exit__(*error)
+
+    def end(self, attempt: AttemptId) -> None:
+        """As if it had ended."""
+        live, places, ask, amounts = self._holding(attempt)
+        self._state.tenancy.discharge(live.tenant, amounts)
+        self._space.give(places, ask)
+
+    def undo(self, attempt: AttemptId) -> None:
+        """It has not ended after all."""
+        live, places, ask, amounts = self._holding(attempt)
+        self._state.tenancy.charge(live.tenant, amounts)
+        self._space.take(places, ask)
+
+    def _holding(self, attempt: AttemptId) -> tuple[LiveWorkflow, tuple[Place, ...], Resources, Amounts]:
+        live = self._state.workflows[attempt.workflow]
+        running = live.tasks[attempt.task].items[attempt.item].live
+        assert running is not None
+        ask = live.dag.tasks[attempt.task].resources
+        return live, running.places, ask, amounts_on(ask, len(running.places), running.models)
+
+    def is_still_lent(self, attempt: AttemptId) -> bool:
+        """Does its tenant still hold more than its own, now that others have ended?"""
+        due = levels_due(self._shape, self._tenant)
+        return holds_lent(due, self._shape, self._state.workflows[attempt.workflow].tenant)
+
+    def fits(self) -> tuple[Place, ...] | None:
+        """Where the gang would go."""
+        state, shape = self._state, self._shape
+        size = shape.sizes()[-1]
+        if check_gang(state.tenancy, self._tenant, shape.ask, size) is not None:
+            return None
+        models = allowed_models(state.tenancy, self._tenant, shape.ask, size)
+        return find_places(state.space, shape.ask, shape.gang, size, self._domains, models)
+
+
+def _enough(state: State, attempted: Attempted, victims: list[Victim]) -> list[AttemptId]:
+    """Victims in their order, until the gang fits; empty when all that may be stopped would not do."""
+    chosen: list[AttemptId] = []
+    for why, _, _, attempt in victims:
+        if len(chosen) >= state.policy.victims_count:
+            break
+        if why == LENT and not attempted.is_still_lent(attempt):
+            continue
+        attempted.end(attempt)
+        chosen.append(attempt)
+        if attempted.fits() is not None:
+            return chosen
+    return []
+
+
+def _spare(attempted: Attempted, chosen: list[AttemptId]) -> None:
+    """Drop each that is not needed after all, the dearest first."""
+    for attempt in reversed(list(chosen)):
+        attempted.undo(attempt)
+        if attempted.fits() is not None:
+            chosen.remove(attempt)
+        else:
+            attempted.end(attempt)

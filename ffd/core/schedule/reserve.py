@@ -1,0 +1,154 @@
+"""Reservations: a gang that does not fit now is sure of its start; others go ahead only if they do not delay it.
+
+EASY backfilling (Lifka 1995; Mu'alem & Feitelson, IEEE TPDS 2001) with several reservations: the head of the line gets
+the earliest start at which enough of what runs will have ended, and the nodes it will then use. Another gang may go
+ahead when it ends before, or leaves alone what the reservation still needs (`Reservation.holds`).
+Durations are forecasts (core.forecast); what runs of unknown length is taken to end last. A reservation then has nodes,
+but no start: it binds nobody until some others have overtaken it; from then on nothing is put there any more, so that
+the nodes drain and the gang starts at last (L8).
+
+Called by `schedule.cycle`, `schedule.preempt` and `schedule.explain`. Never stored: made again after a restart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ffd.core.lanes import Entry, Shape
+from ffd.core.model import AttemptId, Place
+from ffd.core.schedule.place import find_places
+from ffd.core.spec import Resources
+from ffd.core.state import State
+
+FOREVER_MS = 1 << 62
+OVERDUE_PART = 4  # what should have ended by now is taken to go on for a quarter of what it ran, at least
+OVERDUE_LEAST_MS = 60_000
+
+
+class Reservation(NamedTuple):
+    """Where and when a waiting gang will start. `start_at_ms` FOREVER_MS: nobody knows. `counts_on`: attempts whose end
+    it waits for, those on its nodes only. `made_at_count`: admissions before it was made. `victims`: those of them that
+    are being stopped for it (preemption)."""
+
+    entry: Entry
+    ask: Resources
+    start_at_ms: int
+    places: tuple[Place, ...]
+    counts_on: tuple[AttemptId, ...]
+    made_at_count: int
+    victims: tuple[AttemptId, ...] = ()
+
+
+def end_at_ms(state: State, attempt: AttemptId, now_ms: int) -> int:
+    """When this attempt will have ended, about; FOREVER_MS when nobody knows."""
+    live = state.workflows[attempt.workflow]
+    task, item = live.dag.tasks[attempt.task], live.tasks[attempt.task].items[attempt.item]
+    running = item.live
+    assert running is not None
+    if item.state == "stopping":
+        grace_ms = task.checkpoint.grace_ms if task.checkpoint else state.limits.stop_grace_ms
+        return max(now_ms, item.since_at_ms + grace_ms)
+    duration_ms = state.forecast.duration_ms(live.row.project, live.row.name, task)
+    if not duration_ms:
+        return FOREVER_MS
+    began_at_ms = running.running_at_ms or now_ms
+    expected_ms = began_at_ms + duration_ms
+    return (
+        expected_ms if expected_ms > now_ms else now_ms + max(OVERDUE_LEAST_MS, (now_ms - began_at_ms) // OVERDUE_PART)
+    )
+
+
+def reserve(
+    state: State, entry: Entry, shape: Shape, domains: frozenset[str], models: tuple[str, ...] | None, now_ms: int
+) -> Reservation | None:
+    """The earliest start of a gang that does not fit now; None when it would not fit on the empty cluster.
+
+    What runs is taken to end in the order of the forecast; the shortest part of that row after which the gang fits is
+    found by doubling and halving, so that most of it is not touched."""
+    ends = sorted((end_at_ms(state, attempt, now_ms), k, attempt) for k, attempt in enumerate(state.holders))
+    size = shape.sizes()[-1]
+
+    def fits_after(count: int) -> tuple[Place, ...] | None:
+        with state.space.trial() as trial:
+            for _, _, attempt in ends[:count]:
+                trial.give(*held(state, attempt))
+            return find_places(state.space, shape.ask, shape.gang, size, domains, models)
+
+    count = 1
+    while fits_after(min(count, len(ends))) is None:
+        if count >= len(ends):
+            return None
+        count *= 2
+    low, high = count // 2, min(count, len(ends))  # it does not fit after `low` ends, it does after `high`
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits_after(middle) is not None else (middle, high)
+    places = fits_after(high)
+    assert places is not None
+    mine = Counter(place.node for place in places)
+    counts_on = tuple(
+        attempt for _, _, attempt in ends[:high] if any(place.node in mine for place in held(state, attempt)[0])
+    )
+    start_at_ms = ends[high - 1][0] if ends else now_ms
+    return Reservation(entry, shape.ask, start_at_ms, places, counts_on, state.lanes.admitted_count)
+
+
+def binds(state: State, reservation: Reservation) -> bool:
+    """Must others leave it what it needs?"""
+    if reservation.start_at_ms < FOREVER_MS:
+        return True
+    return state.lanes.admitted_count - reservation.made_at_count >= state.policy.overtakes_count
+
+
+def held(state: State, attempt: AttemptId) -> tuple[tuple[Place, ...], Resources]:
+    live = state.workflows[attempt.workflow]
+    running = live.tasks[attempt.task].items[attempt.item].live
+    assert running is not None
+    return running.places, live.dag.tasks[attempt.task].resources
+
+
+def conflicts(
+    state: State, reservations: Sequence[Reservation], places: tuple[Place, ...], ask: Resources
+) -> list[Reservation]:
+    """Reservations that would not have what they need if a gang took these places and outlasted their start. Tried on
+    the real books: it is put there, and what the reservation counts on is taken away; does it still fit?"""
+    nodes = {place.node for place in places}  # only asked
+    found = []
+    for reservation in reservations:
+        mine = tuple(place for place in reservation.places if place.node in nodes)
+        if not mine or not binds(state, reservation):
+            continue
+        with state.space.trial() as trial:
+            for attempt in reservation.counts_on:
+                if state.is_live(attempt):
+                    trial.give(*held(state, attempt))
+            trial.take(places, ask)
+            if not _room_for(state, mine, reservation.ask):
+                found.append(reservation)
+    return found
+
+
+def _room_for(state: State, places: tuple[Place, ...], ask: Resources) -> bool:
+    """Is there room for so many replicas on each of these nodes, whichever GPUs they get?"""
+    counts = Counter(place.node for place in places)
+    return all(state.space.nodes[node].room(ask) >= count for node, count in counts.items())
+
+
+def places_beside(
+    state: State,
+    reservations: Sequence[Reservation],
+    shape: Shape,
+    size: int,
+    domains: frozenset[str],
+    models: tuple[str, ...] | None,
+) -> tuple[Place, ...] | None:
+    """Places for a gang that outlasts the reservations' starts, on nodes that none of them needs."""
+    with state.space.trial() as trial:
+        for reservation in reservations:
+            if not binds(state, reservation):
+                continue
+            for node in dict.fromkeys(place.node for place in reservation.places):
+                trial.close(node, "reserved")
+        return find_places(state.space, shape.ask, shape.gang, size, domains, models)
