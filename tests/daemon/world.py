@@ -25,7 +25,7 @@ from ffd.daemon.tree import Daemon
 from ffd.plugins.ports import Batch, Chunk, Head, Store
 from ffd.plugins.runtime.virtual import VirtualCluster, VirtualRuntime
 from ffd.plugins.store.memory import MemoryDatabase, MemoryStore
-from ffd.settings import DaemonSettings, Limits, Settings
+from ffd.settings import DaemonSettings, Limits, Scheduling, Settings
 from ffd.testing.simloop import SimLoop, simulate
 
 TTL_MS = 10_000
@@ -117,9 +117,16 @@ class World:
     def _on_start(self, order: Launch, rank: int) -> None:
         self.started_count += 1
 
-    def parts(self, store: Store | None = None, limits: Limits | None = None, owner: str = "one") -> Parts:
+    def parts(
+        self,
+        store: Store | None = None,
+        limits: Limits | None = None,
+        owner: str = "one",
+        scheduling: Scheduling | None = None,
+    ) -> Parts:
+        daemon = DaemonSettings(lease_ttl_ms=TTL_MS)
         return Parts(
-            settings=Settings(daemon=DaemonSettings(lease_ttl_ms=TTL_MS), limits=limits or Limits()),
+            settings=Settings(daemon=daemon, limits=limits or Limits(), scheduling=scheduling or Scheduling()),
             store=store or MemoryStore(self.database),
             make_runtime=lambda: VirtualRuntime(self.cluster),
             logs=self.logs,
