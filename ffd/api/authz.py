@@ -56,6 +56,7 @@ VERBS: Mapping[str, Permission] = {
     "status": "user",
     "leader": "user",
     "metrics": "admin",
+    "snapshot": "admin",
     "stop": "admin",
     "inputs": "task",
     "set_output": "task",

@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 
 from ffd.api.codec import from_proto
 from ffd.api.link import Link
+from ffd.api.shapes import SnapshotHead
+from ffd.api.snapshot import join
 from ffd.core.commands import NodesMarked
+from ffd.core.model import Rows
 from ffd.core.pages import DaemonPage, DrainPage, GpuPage, NodeDetail, NodePage, QueuePage
 from ffd.errors import Unavailable
 from ffd.proto.ffd.v1 import cluster_pb2 as pb
@@ -39,6 +42,19 @@ class ClusterCalls:
     async def node(self, name: str) -> NodeDetail:
         """One node, and who holds room there."""
         return from_proto(NodeDetail, await self._link.call(ClusterStub, "Node", pb.NodeRequest(name=name)))
+
+    async def snapshot(self) -> tuple[SnapshotHead, Rows]:
+        """All that is live, as of one commit (administrators)."""
+        head, rows = None, Rows()
+        async with self._link.subscribe(ClusterStub, "Snapshot", pb.SnapshotRequest()) as messages:
+            async for message in messages:
+                if message.HasField("head"):
+                    head = from_proto(SnapshotHead, message.head)
+                elif message.rows:
+                    join(rows, message.rows)
+        if head is None:
+            raise Unavailable("the snapshot ended before it began", hint="call again")
+        return head, rows
 
     async def gpus(self) -> builtins.list[GpuPage]:
         """By model."""

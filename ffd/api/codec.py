@@ -18,12 +18,12 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from ffd.api.engine import BarrierState, TaskInputs, WatchPage
-from ffd.api.shapes import LogBatch, LogChunk, LogLines
+from ffd.api.shapes import LogBatch, LogChunk, LogLines, SnapshotHead
 from ffd.core import pages
 from ffd.core.commands import Accepted, Done, NodesMarked, TenantSet
 from ffd.core.model import AttemptId, Cause
 from ffd.errors import Refusal
-from ffd.proto.ffd.v1 import logs_pb2, pages_pb2
+from ffd.proto.ffd.v1 import cluster_pb2, logs_pb2, pages_pb2
 
 S = TypeVar("S", bound=msgspec.Struct)
 Convert = Callable[[Any], Any]
@@ -55,6 +55,7 @@ MESSAGES: dict[type[msgspec.Struct], type[Message]] = {
     Done: pages_pb2.Done,
     NodesMarked: pages_pb2.NodesMarked,
     TenantSet: pages_pb2.TenantSet,
+    SnapshotHead: cluster_pb2.SnapshotHead,
     LogChunk: logs_pb2.LogChunk,
     LogLines: logs_pb2.LogLines,
     LogBatch: logs_pb2.LogBatch,

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 import msgspec
 
+from ffd.api.shapes import SnapshotHead
 from ffd.core.commands import Answer, AnyCommand
-from ffd.core.model import AttemptId
+from ffd.core.model import AttemptId, Rows
 from ffd.core.pages import (
     DaemonPage,
     DrainPage,
@@ -119,6 +120,10 @@ class Engine(Protocol):
     async def quotas(self) -> list[QuotaPage]: ...
 
     async def shares(self) -> list[SharePage]: ...
+
+    async def snapshot(self) -> tuple[SnapshotHead, Rows]:
+        """All that is live, as of one commit."""
+        ...
 
     def watch(self, workflow: int = 0, token: str = "") -> AsyncIterator[WatchPage]:
         """Events from after `token` ("" = from now; "0.0" = from the beginning of the story), then as they happen. Ends

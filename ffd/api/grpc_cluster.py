@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import anyio
 from grpclib.health.v1 import health_grpc, health_pb2
 
 from ffd.api import logs, tenants
@@ -10,9 +13,10 @@ from ffd.api.codec import decode_object, fitting, many, to_proto
 from ffd.api.grpc_server import Send, streaming, unary
 from ffd.api.serving import Serving
 from ffd.api.shapes import LogChunk
+from ffd.api.snapshot import pieces
 from ffd.core.commands import Cordon, Drain, NodesMarked, TenantSet, Uncordon
 from ffd.core.pages import DaemonPage, NodeDetail
-from ffd.errors import Refusal
+from ffd.errors import Refusal, Unavailable
 from ffd.proto.ffd.v1 import cluster_grpc, logs_grpc, logs_pb2
 from ffd.proto.ffd.v1 import cluster_pb2 as pb
 
@@ -44,6 +48,7 @@ class Logs(logs_grpc.LogsBase):
 class Cluster(cluster_grpc.ClusterBase):
     def __init__(self, serving: Serving) -> None:
         self.serving = serving
+        self._snapshots = asyncio.Lock()
 
     @unary("nodes")
     async def Nodes(self, access: Access, request: pb.NodesRequest) -> pb.NodesReply:
@@ -115,6 +120,18 @@ class Cluster(cluster_grpc.ClusterBase):
     async def Leader(self, access: Access, request: pb.LeaderRequest) -> pb.LeaderReply:
         status = await access.engine.status()
         return pb.LeaderReply(address=status.leader_address, epoch=status.epoch)
+
+    @streaming("snapshot")
+    async def Snapshot(self, access: Access, request: pb.SnapshotRequest, send: Send) -> None:
+        """One at a time: each holds a copy of all that is live. Who does not read on is let go of."""
+        async with self._snapshots:
+            head, rows = await access.engine.snapshot()
+            await send(pb.SnapshotPiece(head=to_proto(head)))
+            for piece in pieces(rows, access.limits.reply_bytes):
+                with anyio.move_on_after(access.limits.request_ms / 1000) as patience:
+                    await send(pb.SnapshotPiece(rows=piece))
+                if patience.cancelled_caught:
+                    raise Unavailable("the reader of the snapshot does not read on (limits.request_ms)")
 
     @unary("stop")
     async def Stop(self, access: Access, request: pb.StopRequest) -> pb.StopReply:

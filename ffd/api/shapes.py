@@ -37,6 +37,17 @@ class SubmitResult(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
 
 
+class SnapshotHead(msgspec.Struct, frozen=True):
+    """What comes before the rows of a snapshot. `number`: the commit they reflect; `policy` and `limits`: msgpack of
+    the core's structs. Rows can be read by the same `version` only."""
+
+    version: str
+    number: int
+    at_ms: int
+    policy: bytes
+    limits: bytes
+
+
 class LogChunk(msgspec.Struct, frozen=True):
     """A piece of one replica's log: `data` starts at `offset`, read on at `next_offset`. `dropped_bytes` were lost
     before it. `eof`: nothing follows now. `attempt` is the one it is of; 0 = none has started yet."""

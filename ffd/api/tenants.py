@@ -13,13 +13,11 @@ import msgspec
 
 from ffd.api.access import Access
 from ffd.api.limits import check_name
+from ffd.core.amounts import amount_of
 from ffd.core.commands import SetQuota, SetTenant, TenantSet
-from ffd.core.document.scalars import Wrong, size_bytes
 from ffd.core.pages import QuotaPage, SharePage, TenantPage
-from ffd.core.tenancy import BYTES, COUNTS
 from ffd.errors import Refusal
 
-LARGEST = 2.0**60  # of any amount, in its unit
 ROOTS = ("/", "-")  # how people write the root; `-` where a path cannot hold a `/`
 P = TypeVar("P", TenantPage, QuotaPage, SharePage)
 
@@ -103,23 +101,3 @@ def _fields(resource: str, change: Any) -> dict[str, int | None] | None:
     if not isinstance(change, dict):
         return {"nominal": amount_of(resource, change), "borrow_max": 0, "lend_max": None}
     return {name: None if value is None else amount_of(resource, value) for name, value in change.items()}
-
-
-def amount_of(resource: str, value: Any) -> int:
-    """An amount as people write it, in the resource's unit (core.tenancy). Refusal: invalid."""
-    field = f"quotas.{resource[:80]}"
-    try:
-        if resource in BYTES and isinstance(value, str):
-            return size_bytes(value)
-        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else -1.0
-        scaled = number if resource in COUNTS or resource in BYTES else number * 1_000
-        if 0 <= scaled <= LARGEST and abs(scaled - round(scaled)) < 1e-6:
-            return round(scaled)
-    except (ValueError, OverflowError):
-        pass
-    except Wrong as wrong:
-        raise Refusal(f"{resource[:80]}: {wrong.message}", field=field) from None
-    what = "a number, to thousandths"
-    if resource in COUNTS or resource in BYTES:
-        what = "a whole number" if resource in COUNTS else 'bytes, or a size as "512Gi"'
-    raise Refusal(f"{resource[:80]}: expected {what}, 0 or more, got {str(value)[:80]!r}", field=field)

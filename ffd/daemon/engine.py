@@ -17,9 +17,11 @@ import msgspec
 
 import ffd
 from ffd.api.engine import BarrierState, TaskInputs, WatchPage
+from ffd.api.shapes import SnapshotHead
 from ffd.core import cluster_views, tenant_views, views
 from ffd.core.commands import Accepted, Answer, AnyCommand, Done, Retry
-from ffd.core.model import AttemptId
+from ffd.core.limits import Limits as CoreLimits
+from ffd.core.model import AttemptId, Rows
 from ffd.core.pages import (
     Check,
     DaemonPage,
@@ -197,6 +199,17 @@ class DaemonEngine:
 
     async def shares(self) -> list[SharePage]:
         return await self.lead().reads.cluster(tenant_views.share_pages)
+
+    async def snapshot(self) -> tuple[SnapshotHead, Rows]:
+        await self.lead().barrier.settled()
+        loaded = await self._parts.store.load(None)
+        settings = self._parts.settings
+        limits = CoreLimits(**{name: getattr(settings.limits, name) for name in CoreLimits.__struct_fields__})
+        head = SnapshotHead(
+            ffd.__version__, loaded.head.number, self._parts.clock.wall_ms(),
+            msgspec.msgpack.encode(settings.scheduling), msgspec.msgpack.encode(limits),
+        )  # fmt: skip
+        return head, loaded.rows
 
     # ------------------------------------------------------------------------------------------------------- events
 

@@ -112,8 +112,9 @@ class Store(Protocol):
         """Give the lease up so that a standby need not wait. No-op when not ours any more."""
         ...
 
-    async def load(self, lease: Lease) -> Loaded:
-        """Rows of live workflows and the head, for a new reign."""
+    async def load(self, lease: Lease | None) -> Loaded:
+        """Rows of live workflows and the head, as of one commit: for a new reign. Without a lease only to look: nothing
+        is fenced or settled, and the writer is not held up."""
         ...
 
     async def commit(self, batch: Batch) -> Head:

@@ -24,6 +24,7 @@ from ffd.core.spec import Task
 from ffd.simulate.engine import World
 from ffd.simulate.measure import Distribution, Series
 
+STARTS_COUNT = 200  # first starts of what was there at the begin
 BARS_COUNT = 400  # attempts that are drawn: those that held most for longest
 NODES_SHOWN_COUNT = 4
 SIZES = (0, 1, 4, 8, 16, 64, 256)  # classes of gangs, by the most GPUs (or replicas) they hold
@@ -69,6 +70,16 @@ class Bar(msgspec.Struct, frozen=True, gc=False):
     outcome: str  # succeeded, failed, cancelled, preempted, running
 
 
+class Start(msgspec.Struct, frozen=True, gc=False):
+    """When something that was there at the begin starts; `in_s` -1: not while the simulation lasted."""
+
+    name: str
+    tenant: str
+    in_s: float
+    waited_s: float  # in all, also before the begin
+    nodes: str = ""
+
+
 class Tenant:
     """What is gathered of one project (or of a size class, or of all)."""
 
@@ -108,6 +119,7 @@ class Recorder:
         self.capacity = Series(self.begin_ms)
         self.unit = ""  # GPU, or slot where the cluster has none
         self.bars: list[tuple[int, int, Bar]] = []
+        self.starts: list[Start] = []
         self.running: dict[Key, Gang] = {}  # gangs admitted at least once and not settled
         self._on_gang = on_gang
         self._flows: dict[int, Flow] = {}
@@ -220,6 +232,10 @@ class Recorder:
             gang = self.running[key] = Gang(flow, attempt, ready_at_ms, at_ms)
             flow.tenant.started_count += 1
             self.total.started_count += 1
+            if len(self.starts) < STARTS_COUNT and flow.live.row.accepted_at_ms <= self.begin_ms:
+                in_s, waited_s = (at_ms - self.begin_ms) / 1_000, (at_ms - ready_at_ms) / 1_000
+                name = name_of(flow.live, attempt)
+                self.starts.append(Start(name, flow.tenant.name, in_s, waited_s, nodes_text(event.places)))
         gang.attempt = attempt
         gang.waited_ms += at_ms - gang.ready_at_ms
         tenant = gang.flow.tenant
@@ -325,12 +341,19 @@ class Recorder:
 
     def bar(self, gang: Gang, at_ms: int, outcome: str) -> Bar:
         """The last attempt of a gang, drawn until `at_ms`."""
-        nodes = list(dict.fromkeys(place.node for place in gang.places))
-        more = f" and {len(nodes) - NODES_SHOWN_COUNT} more" if len(nodes) > NODES_SHOWN_COUNT else ""
-        flow, attempt = gang.flow, gang.attempt
-        is_fanout = flow.live.tasks[attempt.task].row.item_count > 1
-        name = f"{flow.live.row.handle}/{attempt.task}" + (f"[{attempt.item}]" if is_fanout else "")
-        return Bar(
-            name, flow.tenant.name, max(gang.admitted_at_ms, self.begin_ms), at_ms, gang.amount, len(gang.places),
-            ", ".join(nodes[:NODES_SHOWN_COUNT]) + more, outcome,
-        )  # fmt: skip
+        name, tenant = name_of(gang.flow.live, gang.attempt), gang.flow.tenant.name
+        begin_ms, nodes = max(gang.admitted_at_ms, self.begin_ms), nodes_text(gang.places)
+        return Bar(name, tenant, begin_ms, at_ms, gang.amount, len(gang.places), nodes, outcome)
+
+
+def name_of(live: LiveWorkflow, attempt: AttemptId) -> str:
+    """`llm.42/train`, `llm.42/roll[17]`: an item as people name it."""
+    is_fanout = live.tasks[attempt.task].row.item_count > 1
+    return f"{live.row.handle}/{attempt.task}" + (f"[{attempt.item}]" if is_fanout else "")
+
+
+def nodes_text(places: tuple[Place, ...]) -> str:
+    """The first few nodes of a gang."""
+    nodes = list(dict.fromkeys(place.node for place in places))
+    more = f" and {len(nodes) - NODES_SHOWN_COUNT} more" if len(nodes) > NODES_SHOWN_COUNT else ""
+    return ", ".join(nodes[:NODES_SHOWN_COUNT]) + more

@@ -10,8 +10,9 @@ from heapq import nlargest
 
 import msgspec
 
+from ffd.core.model import AttemptId
 from ffd.simulate.measure import Distribution, Series
-from ffd.simulate.record import BARS_COUNT, SIZES, Bar, Recorder, Tenant
+from ffd.simulate.record import BARS_COUNT, SIZES, STARTS_COUNT, Bar, Recorder, Start, Tenant, name_of
 
 PLOTTED_COUNT = 12  # tenants with a line of their own in the plots; the rest is drawn together
 OTHERS = "(others)"
@@ -90,6 +91,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     refused: int
     plot: Plot
     gantt: list[Bar]
+    starts: list[Start]
     notes: list[str] = []
 
 
@@ -120,6 +122,7 @@ def result_of(recorder: Recorder, label: str = "", notes: list[str] | None = Non
         refused=recorder.world.refused_count,
         plot=_plot(recorder, tenants, end_ms),
         gantt=_bars(recorder, end_ms),
+        starts=_starts(recorder, end_ms),
         notes=notes or [],
     )
 
@@ -130,6 +133,23 @@ def _bars(recorder: Recorder, end_ms: int) -> list[Bar]:
     bars += [recorder.bar(gang, end_ms, "running") for gang in recorder.running.values() if gang.state == "running"]
     largest = nlargest(BARS_COUNT, bars, key=lambda bar: (bar.amount * (bar.end_ms - bar.begin_ms), bar.name))
     return sorted(largest, key=lambda bar: (bar.begin_ms, bar.name))
+
+
+def _starts(recorder: Recorder, end_ms: int) -> list[Start]:
+    """Of what was there at the begin: those that started, in their order, and those that still wait at the end."""
+    found = list(recorder.starts)
+    for live in recorder.world.state.workflows.values():
+        if live.row.accepted_at_ms > recorder.begin_ms:
+            continue
+        for name, task in live.tasks.items():
+            for number, item in enumerate(task.items):
+                if len(found) >= 2 * STARTS_COUNT:
+                    return found
+                if item.state == "ready" and not item.number:
+                    attempt = AttemptId(live.row.id, name, number, 0)
+                    waited_s = (end_ms - task.row.opened_at_ms) / 1_000
+                    found.append(Start(name_of(live, attempt), live.row.project, -1.0, waited_s))
+    return found
 
 
 def _waits(found: Distribution) -> Waits:

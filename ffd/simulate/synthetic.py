@@ -4,8 +4,9 @@
     for: 24h                                        # submits come in this time
     arrivals: {process: poisson, per_hour: 120}     # or uniform: evenly spaced
     tenants:                                        # `share`: part of the submits
-      research/llm: {share: 3}
+      research/llm: {share: 3, weight: 2, quota: {gpus: 256}}
       research/vision: {share: 1}
+      research: {share: 0, quota: {gpus: 384}}      # a level above, that submits nothing
     jobs:                                           # each a task as in documents, without `run`
       - {share: 6, duration: {lognormal: {median: 20m, sigma: 1.2}}, task: {resources: {gpus: 1}}}
       - {share: 1, duration: 4h, priority: 700, task: {resources: {gpus: "H100:8"}, gang: 4, checkpoint: true}}
@@ -27,11 +28,14 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, UnsetType
 
 from ffd.api.source import Parsed
+from ffd.core.amounts import amount_of
+from ffd.core.commands import SetQuota, SetTenant
 from ffd.core.document import Path, compile_document
 from ffd.core.document.faults import Faults, Locate
 from ffd.core.document.raw import Duration, Raw
 from ffd.core.document.scalars import Wrong, duration_ms
 from ffd.core.spec import Spec
+from ffd.errors import Refusal
 from ffd.simulate.files import read_mapping
 from ffd.simulate.trace import DEFAULT_PROJECT, NAME, ROWS_COUNT
 from ffd.simulate.workload import Failures, Workload, declare
@@ -48,6 +52,8 @@ class RawArrivals(Raw, frozen=True, gc=False):
 
 class RawTenant(Raw, frozen=True, gc=False):
     share: Part | UnsetType = UNSET
+    weight: Annotated[float, Meta(ge=0.001, le=1e6)] | UnsetType = UNSET
+    quota: dict[str, int | float | str] | UnsetType = UNSET
 
 
 class RawExponential(Raw, frozen=True, gc=False):
@@ -117,6 +123,7 @@ class _Maker:
         what = _Choice([1.0 if job.share is UNSET else job.share for job in raw.jobs], ("jobs",), faults)
         draws = [self._draw(("jobs", k, "duration"), job.duration) for k, job in enumerate(raw.jobs)]
         specs = [self._spec(job, k) for k, job in enumerate(raw.jobs)]
+        self._tenants()
         if len(faults):
             return self.workload
         chance, at_ms = random.Random(self._seed), 0.0
@@ -135,6 +142,21 @@ class _Maker:
                 priority = raw.jobs[which].priority
                 shapes[key] = self.workload.shape(known, tenants[who], None if priority is UNSET else priority)
             self.workload.add(round(at_ms), shapes[key], length_ms)
+
+    def _tenants(self) -> None:
+        """What is decided of tenants, as commands that come before all submits."""
+        for path, tenant in {} if self._raw.tenants is UNSET else self._raw.tenants.items():
+            if tenant.weight is not UNSET:
+                weight = SetTenant(tenant=path, weight_millis=round(tenant.weight * 1_000), by="simulate")
+                self.workload.setup.append(weight)
+            changes: dict[str, dict[str, int | None] | None] = {}
+            for resource, amount in {} if tenant.quota is UNSET else tenant.quota.items():
+                try:
+                    changes[resource] = {"nominal": amount_of(resource, amount), "borrow_max": 0, "lend_max": None}
+                except Refusal as refusal:
+                    self._faults.add(("tenants", path, "quota", resource), refusal.message, hint=refusal.hint)
+            if changes:
+                self.workload.setup.append(SetQuota(tenant=path, changes=changes, by="simulate"))
 
     def _gap_ms(self, chance: random.Random) -> float:
         mean_ms = 3_600_000 / self._raw.arrivals.per_hour

@@ -257,7 +257,7 @@ class StoreGate:
         await self._process.awake()
         return await self._store.hold(owner, address, ttl_ms, now_ms, epoch)
 
-    async def load(self, lease: Lease) -> Loaded:
+    async def load(self, lease: Lease | None) -> Loaded:
         await self._process.awake()
         return await self._store.load(lease)
 

@@ -20,6 +20,7 @@ from ffd.api.client import Client
 from ffd.api.engine import BarrierState, TaskInputs, WatchPage
 from ffd.api.limits import ApiLimits
 from ffd.api.server import ApiServer
+from ffd.api.shapes import SnapshotHead
 from ffd.core.commands import (
     Accepted,
     Answer,
@@ -33,7 +34,7 @@ from ffd.core.commands import (
     Submit,
     TenantSet,
 )
-from ffd.core.model import AttemptId
+from ffd.core.model import AttemptId, Rows
 from ffd.core.pages import (
     DaemonPage,
     DrainPage,
@@ -105,6 +106,7 @@ class ScriptedEngine:
             TenantPage(tenant="team/mine", parent="team", workflow_count=1),
             TenantPage(tenant="team/yours", parent="team"),
         ]
+        self.rows = Rows()
         self.asked: list[AnyCommand] = []
         self.told: list[Any] = []
         self.superseded: set[AttemptId] = set()
@@ -259,6 +261,10 @@ class ScriptedEngine:
             QueuePage(position=1, project="default", gang="1 x", waiting_count=1, head="a.1/t", reason="no room"),
             QueuePage(position=2, project="other", gang="1 x", waiting_count=1, head="b.1/t", reason="no room"),
         ]
+
+    async def snapshot(self) -> tuple[SnapshotHead, Rows]:
+        self._check()
+        return SnapshotHead("0.1.0", 7, 1_000, b"policy", b"limits"), self.rows
 
     async def tenants(self) -> list[TenantPage]:
         self._check()

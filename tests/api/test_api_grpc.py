@@ -21,12 +21,14 @@ from ffd.api.address import parse_address
 from ffd.api.limits import ApiLimits
 from ffd.api.problem import DetailsCodec, from_grpc
 from ffd.core.commands import Cancel, NodesMarked, SetPriority, Submit
-from ffd.core.model import AttemptId
+from ffd.core.model import AttemptId, Rows
 from ffd.core.pages import HoldPage
 from ffd.errors import FfdError, Refusal, Unavailable
 from ffd.plugins.ports import Principal
 from ffd.proto.ffd.v1 import tasks_pb2
 from ffd.proto.ffd.v1 import workflows_pb2 as pb
+from ffd.proto.ffd.v1.cluster_grpc import ClusterStub
+from ffd.proto.ffd.v1.cluster_pb2 import SnapshotRequest
 from ffd.proto.ffd.v1.tasks_grpc import TasksStub
 from ffd.proto.ffd.v1.workflows_grpc import WorkflowsStub
 
@@ -160,6 +162,35 @@ async def test_stop_is_for_administrators(tmp_path: Path) -> None:
         with pytest.raises(Refusal) as refusal:
             await client.stop_daemon()
         assert (refusal.value.code, found.stops) == ("forbidden", [])
+
+
+async def test_a_snapshot_comes_in_pieces_and_is_for_administrators(tmp_path: Path) -> None:
+    everything = Principal(name="u", projects=("*",))
+    async with served(tmp_path, limits=ApiLimits(reply_bytes=10_000)) as found:
+        found.engine.rows = Rows(
+            workflows={k: b"w" * k for k in range(1, 300)}, tasks={(k, "t"): b"t" * 900 for k in range(50)},
+            items={(1, "t", k): bytes(k % 200) for k in range(2_000)}, specs={"d": b"s" * 50_000}, meta={"nodes": b"n"},
+        )  # fmt: skip
+        async with found.client() as client:
+            head, rows = await client.snapshot()
+            assert (head.version, head.number, head.at_ms, head.policy) == ("0.1.0", 7, 1_000, b"policy")
+            assert rows == found.engine.rows
+    async with served(tmp_path / "two", auth=Fixed(everything)) as found, found.client() as client:
+        with pytest.raises(Refusal, match="needs an administrator"):
+            await client.snapshot()
+
+
+async def test_who_does_not_read_a_snapshot_is_let_go_of(tmp_path: Path) -> None:
+    """It would hold a copy of all that is live, and keep others from theirs."""
+    async with served(tmp_path, limits=ApiLimits(request_ms=200, reply_bytes=100_000)) as found:
+        found.engine.rows = Rows(specs={str(k): b"s" * 100_000 for k in range(150)})
+        async with channel(found) as slow:
+            stream = await ClusterStub(slow).Snapshot.open().__aenter__()
+            await stream.send_message(SnapshotRequest(), end=True)
+            await stream.recv_initial_metadata()
+            async with found.client() as client:
+                head, rows = await client.snapshot()
+                assert head.number == 7 and rows == found.engine.rows
 
 
 async def test_nodes_and_gpus(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from scripted import served
 
-from ffd.api.tenants import amount_of
+from ffd.core.amounts import amount_of
 from ffd.core.commands import SetQuota, SetTenant, TenantSet
 from ffd.errors import Refusal
 from ffd.plugins.ports import Principal

@@ -213,18 +213,18 @@ def test_a_policy_is_a_preset_with_settings_over_it() -> None:
 
 
 def test_limits_are_those_of_the_daemon_but_for_what_it_may_hold() -> None:
-    limits = limits_of(load("[limits]\nstop_grace_ms = 5\nlive_workflows_count = 1\n", "x"))
+    limits = limits_of(load("[limits]\nstop_grace_ms = 5\nlive_workflows_count = 1\n", "x").limits)
     assert (limits.stop_grace_ms, limits.live_workflows_count) == (5, 1 << 60)
-    assert limits_of(Settings()).cycle_work_count == Settings().limits.cycle_work_count
+    assert limits_of(Settings().limits).cycle_work_count == Settings().limits.cycle_work_count
 
 
 @pytest.mark.parametrize("name", ["trace.csv", "graphs.jsonl", "week.yaml"])
 def test_each_example_runs_with_its_invariants(name: str) -> None:
     nodes = read_nodes(str(EXAMPLES / "cluster.yaml"))
     scenario = Scenario(nodes=nodes, workload=read_workload(str(EXAMPLES / name)), check_every_count=97)
-    world, recorder = start(scenario)
+    run = start(scenario)
+    world, total = run.world, run.recorder.total
     world.run()
-    total = recorder.total
     assert total.gang_count == total.started_count > 0
     assert total.succeeded_count + total.failed_count == total.gang_count and not world.state.workflows
 

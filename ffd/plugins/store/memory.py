@@ -160,9 +160,9 @@ class MemoryStore:
             db.lease = LeaseRow(row.epoch, row.owner, row.address, row.renewals, held=False, locked=row.locked)
             self._candidate.resigned()
 
-    async def load(self, lease: Lease) -> Loaded:
+    async def load(self, lease: Lease | None) -> Loaded:
         db = self._open()
-        if lease.epoch != db.lease.epoch:
+        if lease is not None and lease.epoch != db.lease.epoch:
             raise story.fenced(lease.epoch, db.lease.epoch)
         rows = Rows(meta=dict(sorted(db.meta.items())))
         for workflow in sorted(db.listings):

@@ -29,7 +29,7 @@ from ffd.errors import PluginError, Unavailable
 from ffd.plugins.ports import Batch, Head, Lease, LeaseInfo, ListQuery, Loaded, StoryEntry, Verdict
 from ffd.plugins.store import schema, sqlite_faults, sqlite_retention, story
 from ffd.plugins.store.lease import Claim
-from ffd.plugins.store.sqlite_writer import Probe, Writer, lost_commits
+from ffd.plugins.store.sqlite_writer import Probe, Writer, loaded_of, lost_commits
 from ffd.plugins.store.statedir import HighWater
 from ffd.plugins.store.story import Audit, Commit, Entry
 
@@ -150,8 +150,15 @@ class SqliteStore:
     async def release(self, lease: Lease) -> None:
         await self._write(self._writer.release, lease)
 
-    async def load(self, lease: Lease) -> Loaded:
-        """PluginError(lost_commits) when the database falls short of the high-water mark. A loss is accepted once."""
+    async def load(self, lease: Lease | None) -> Loaded:
+        """PluginError(lost_commits) when the database falls short of the high-water mark. A loss is accepted once. Who
+        only looks does so in a thread and over a connection of its own."""
+        if lease is None:
+            self._open()
+            try:
+                return await asyncio.to_thread(_look, self._database)
+            except sqlite3.Error as error:
+                raise sqlite_faults.translate(error, self._database) from error
         loaded = await self._write(self._writer.load, lease, self._accept_loss)
         self._accept_loss = False
         return loaded
@@ -214,6 +221,12 @@ class SqliteStore:
             return await asyncio.to_thread(_verify, self._database, self._writer.mark)
         except sqlite3.Error as error:
             raise sqlite_faults.translate(error, self._database) from error
+
+
+def _look(database: Path) -> Loaded:
+    with closing(sqlite3.connect(_read_only(database), uri=True, isolation_level=None)) as db:
+        db.execute("BEGIN")
+        return loaded_of(db)
 
 
 def _read_only(database: Path) -> str:

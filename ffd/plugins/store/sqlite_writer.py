@@ -178,16 +178,8 @@ class Writer:
             current = self._lease_row().epoch
             if current != lease.epoch:
                 raise story.fenced(lease.epoch, current)
-            head = self.head()
-            self._settle_loss(db, head, accept_loss)
-            rows = Rows(
-                workflows=dict(db.execute(schema.LIVE_WORKFLOWS)),
-                tasks={(workflow, task): row for workflow, task, row in db.execute(schema.LIVE_TASKS)},
-                items={(workflow, task, item): row for workflow, task, item, row in db.execute(schema.LIVE_ITEMS)},
-                specs=dict(db.execute(schema.LIVE_SPECS)),
-                meta=dict(db.execute(schema.META)),
-            )
-        return Loaded(head, rows)
+            self._settle_loss(db, self.head(), accept_loss)
+            return loaded_of(db)
 
     def _settle_loss(self, db: sqlite3.Connection, head: Head, accept_loss: bool) -> None:
         """Refuse to lead a database that lost commits, unless told that this is known."""
@@ -279,6 +271,18 @@ def _values(row: story.Entry | story.Commit | Listing) -> tuple[Any, ...]:
 def last_commit(db: sqlite3.Connection) -> story.Commit | None:
     row = db.execute(schema.LAST_COMMIT).fetchone()
     return story.Commit(*row) if row else None
+
+
+def loaded_of(db: sqlite3.Connection) -> Loaded:
+    """Within a transaction: what is live as of its commit."""
+    rows = Rows(
+        workflows=dict(db.execute(schema.LIVE_WORKFLOWS)),
+        tasks={(workflow, task): row for workflow, task, row in db.execute(schema.LIVE_TASKS)},
+        items={(workflow, task, item): row for workflow, task, item, row in db.execute(schema.LIVE_ITEMS)},
+        specs=dict(db.execute(schema.LIVE_SPECS)),
+        meta=dict(db.execute(schema.META)),
+    )
+    return Loaded(head_of(db), rows)
 
 
 def head_of(db: sqlite3.Connection) -> Head:

@@ -186,6 +186,18 @@ async def what_was_committed_is_there_for_the_next_process(opener: Opener) -> No
         assert (await store.verify()).faults == ()
 
 
+async def anybody_may_look_at_what_is_live(opener: Opener) -> None:
+    """Without a lease: the same rows as a new reign would get, as of the last commit; nobody is fenced off."""
+    async with leading(opener) as (store, lease):
+        assert await store.load(None) == await store.load(lease)
+        await commit(store, lease, added("a"), accepted(1), progress(1, "train", (0,)), accepted(2), ended(2))
+        async with opened(opener) as other:
+            seen = await other.load(None)
+        assert seen == await store.load(lease)
+        assert seen.rows.workflows.keys() == {1}
+        assert (await commit(store, lease, accepted(3))).number == seen.head.number + 1
+
+
 async def a_cancelled_caller_leaves_no_half_commit(opener: Opener) -> None:
     async with leading(opener) as (store, lease):
         asked = [batch(lease.epoch, 1, added("a"), accepted(1)), batch(lease.epoch, 2, accepted(2))]

@@ -72,6 +72,10 @@ class ClusterBase(abc.ABC):
         pass
 
     @abc.abstractmethod
+    async def Snapshot(self, stream: 'grpclib.server.Stream[ffd.proto.ffd.v1.cluster_pb2.SnapshotRequest, ffd.proto.ffd.v1.cluster_pb2.SnapshotPiece]') -> None:
+        pass
+
+    @abc.abstractmethod
     async def Stop(self, stream: 'grpclib.server.Stream[ffd.proto.ffd.v1.cluster_pb2.StopRequest, ffd.proto.ffd.v1.cluster_pb2.StopReply]') -> None:
         pass
 
@@ -160,6 +164,12 @@ class ClusterBase(abc.ABC):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 ffd.proto.ffd.v1.cluster_pb2.LeaderRequest,
                 ffd.proto.ffd.v1.cluster_pb2.LeaderReply,
+            ),
+            '/ffd.v1.Cluster/Snapshot': grpclib.const.Handler(
+                self.Snapshot,
+                grpclib.const.Cardinality.UNARY_STREAM,
+                ffd.proto.ffd.v1.cluster_pb2.SnapshotRequest,
+                ffd.proto.ffd.v1.cluster_pb2.SnapshotPiece,
             ),
             '/ffd.v1.Cluster/Stop': grpclib.const.Handler(
                 self.Stop,
@@ -256,6 +266,12 @@ class ClusterStub:
             '/ffd.v1.Cluster/Leader',
             ffd.proto.ffd.v1.cluster_pb2.LeaderRequest,
             ffd.proto.ffd.v1.cluster_pb2.LeaderReply,
+        )
+        self.Snapshot = grpclib.client.UnaryStreamMethod(
+            channel,
+            '/ffd.v1.Cluster/Snapshot',
+            ffd.proto.ffd.v1.cluster_pb2.SnapshotRequest,
+            ffd.proto.ffd.v1.cluster_pb2.SnapshotPiece,
         )
         self.Stop = grpclib.client.UnaryUnaryMethod(
             channel,

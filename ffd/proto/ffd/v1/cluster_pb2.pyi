@@ -189,6 +189,32 @@ class LeaderReply(_message.Message):
     epoch: int
     def __init__(self, address: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
+class SnapshotRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SnapshotPiece(_message.Message):
+    __slots__ = ("head", "rows")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    head: SnapshotHead
+    rows: bytes
+    def __init__(self, head: _Optional[_Union[SnapshotHead, _Mapping]] = ..., rows: _Optional[bytes] = ...) -> None: ...
+
+class SnapshotHead(_message.Message):
+    __slots__ = ("version", "number", "at_ms", "policy", "limits")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    number: int
+    at_ms: int
+    policy: bytes
+    limits: bytes
+    def __init__(self, version: _Optional[str] = ..., number: _Optional[int] = ..., at_ms: _Optional[int] = ..., policy: _Optional[bytes] = ..., limits: _Optional[bytes] = ...) -> None: ...
+
 class StopRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
