@@ -87,7 +87,7 @@ class Lane:
         self.count = sum(map(len, self.levels.values()))
         self.compact_at_count = max(COMPACT_COUNT, 2 * self.count)
 
-    def head(self, is_true: IsTrue, bonus: Callable[[Entry], int]) -> tuple[int, Entry] | None:
+    def head(self, is_true: IsTrue, bonus: Callable[[Entry], int] | None) -> tuple[int, Entry] | None:
         """(rank less what waiting earned, entry) of the most urgent one that still holds; drops those that do not."""
         best: tuple[int, Entry] | None = None
         for level, heap in list(self.levels.items()):
@@ -97,7 +97,7 @@ class Lane:
             if not heap:
                 del self.levels[level]
                 continue
-            found = (level - bonus(heap[0]), heap[0])
+            found = (level - bonus(heap[0]) if bonus else level, heap[0])
             if best is None or found < best:
                 best = found
         return best
@@ -280,7 +280,5 @@ class Lanes:
     def bonus(self, lane: Lane, every_count: int, most: int) -> Callable[[Entry], int]:
         """What waiting earned an entry of this lane: a point for each `every_count` later admissions of its project.
         Counted in admissions, not in time: no clock orders anything (S18)."""
-        if not most:
-            return lambda entry: 0
         so_far = self.admitted.get(lane.project, 0)
         return lambda entry: min(most, (so_far - entry[5]) // every_count)

@@ -6,7 +6,7 @@ loading only; read by the stages. Never here: what an event changes (state), or 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self, cast
 
 import msgspec
@@ -14,7 +14,7 @@ import msgspec
 from ffd.core.dag import Dag, is_met
 from ffd.core.forecast import Forecast, Learnt
 from ffd.core.health import Health, NodeMark, closed_text
-from ffd.core.lanes import Entry, Lane, Lanes
+from ffd.core.lanes import Entry, Lane, Lanes, Shape
 from ffd.core.limits import Limits
 from ffd.core.live import LiveTask, LiveWorkflow, Placed
 from ffd.core.model import TERMINAL, Attempt, AttemptId, Item, Listing, Node, Place, Rows, Task, TenantRow, Workflow
@@ -50,7 +50,7 @@ class Memory:
         self.tenancy = Tenancy()
         self.lanes = Lanes(self.tenancy)
         self.forecast = Forecast(self.limits.learnt_durations_count)
-        self.reservations: dict[Hashable, Any] = {}  # key of a Kind -> schedule.reserve.Reservation; made by cycles
+        self.reservations: dict[Shape, Any] = {}  # -> schedule.reserve.Reservation, oldest first; made by cycles
         self.holders: dict[AttemptId, LiveWorkflow] = {}  # attempts that hold a reservation, oldest admission first
         self.now_ms = 0  # the latest instant of any step: for forecasts, never for order
         self.keys: dict[str, tuple[str, int]] = {}  # idempotency: scope -> (payload digest, workflow)

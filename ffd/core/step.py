@@ -119,7 +119,7 @@ def _schedule(work: Work) -> None:
             if verify(state, proposal):
                 _carry_out(work, proposal)
             else:
-                cycle.refuse()
+                cycle.refuse(proposal)
                 is_sound = False
         _run_until_quiet(work)
         state.lanes.drop_empty()
@@ -138,5 +138,5 @@ def _carry_out(work: Work, proposal: Proposal) -> None:
         task = state.workflows[victim.workflow].dag.tasks[victim.task]
         work.emit(ev.AttemptStopping(victim, cause, work.stop_grace_ms(task)))
     if not proposal.victims:
-        state.reservations.pop(proposal.kind.key, None)  # the next of its kind waits for its own
+        state.reservations.pop(proposal.kind.shape, None)  # the next of its kind waits for its own
         work.emit(ev.ItemAdmitted(proposal.attempt, proposal.places))

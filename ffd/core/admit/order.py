@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ffd.core.admit.quota import QuotaBlock
 from ffd.core.admit.share import own_share_billionths, share_billionths
-from ffd.core.lanes import Branch, Entry, Key, Kind, Lane
+from ffd.core.lanes import Branch, Entry, Key, Kind, Lane, Shape
 from ffd.core.spec import Resources
 from ffd.core.state import State
 from ffd.core.tenancy import Tenant, amounts
@@ -34,23 +34,20 @@ class Candidate(NamedTuple):
 def peek(state: State, kind: Kind, order: int) -> Candidate | None:
     """The next gang of this kind; None when nothing of it may go. Drops what does not hold any more."""
     found = _best(state, kind.root, ())
-    if found is None:
-        return None
-    path, lane = found
-    head = _head(state, lane)
-    assert head is not None
-    return Candidate(path, head[0], head[1], order, lane)
+    return None if found is None else Candidate(found[0], *found[1], order, found[2])
 
 
-def _best(state: State, branch: Branch, path: tuple[Key, ...]) -> tuple[tuple[Key, ...], Lane] | None:
-    """The lane that is next below `branch`, and the keys that lead there."""
+def _best(
+    state: State, branch: Branch, path: tuple[Key, ...]
+) -> tuple[tuple[Key, ...], tuple[int, Entry], Lane] | None:
+    """The next gang below `branch`, its lane, and the keys that lead there."""
     if branch.is_closed:
         return None
     if branch.fresh:
         _sort_in(state, branch)
-    own: Key | None = None
-    if branch.lane is not None and not branch.is_own_closed and _head(state, branch.lane) is not None:
-        own = _own_key(state, branch.tenant)
+    tenant, lane = branch.tenant, branch.lane
+    head = _head(state, lane) if lane is not None and not branch.is_own_closed else None
+    own = _own_key(state, tenant) if head is not None and tenant.children else None
     heap = branch.heap
     while heap:
         key, child = heap[0]
@@ -64,17 +61,17 @@ def _best(state: State, branch: Branch, path: tuple[Key, ...]) -> tuple[tuple[Ke
             return found
         heappop(heap)
         child.is_queued = False  # until something comes, or changes, below it
-    if own is None or branch.lane is None:
+    if head is None or lane is None:
         return None
-    return ((*path, own) if branch.tenant.children else path), branch.lane
+    return (path if own is None else (*path, own)), head, lane
 
 
 def _head(state: State, lane: Lane, *, is_all: bool = False) -> tuple[int, Entry] | None:
     if lane.blocked_at == state.space.version and not is_all:
         return None
     policy = state.policy
-    bonus = state.lanes.bonus(lane, policy.aging_admissions_count, policy.aging_most)
-    return lane.head(state.is_eligible, bonus)
+    most = policy.aging_most if policy.order == "fair" else 0
+    return lane.head(state.is_eligible, state.lanes.bonus(lane, policy.aging_admissions_count, most) if most else None)
 
 
 def _sort_in(state: State, branch: Branch) -> None:
@@ -96,8 +93,7 @@ def _key(state: State, branch: Branch) -> Key:
 
 def _own_key(state: State, tenant: Tenant) -> Key:
     """The tenant's own lane among its children, which it has rarely."""
-    share = own_share_billionths(state.tenancy, tenant) if tenant.children else 0
-    return True, share, tenant.served_at_count, ""
+    return True, own_share_billionths(state.tenancy, tenant), tenant.served_at_count, ""
 
 
 def borrows(tenant: Tenant, ask: Resources) -> bool:
@@ -186,11 +182,15 @@ class Heads:
         self._heap = [candidate for candidate in found if candidate is not None]
         heapify(self._heap)
 
-    def next(self) -> Candidate | None:
-        """The most urgent one; it stays until something about it changes, or `drop`."""
+    def next(self, done: set[Shape]) -> Candidate | None:
+        """The most urgent one; it stays until something about it changes, or `drop`. Shapes that are `done` are left
+        out."""
         heap = self._heap
         while heap:
             seen = heap[0]
+            if self._kinds[seen.order].shape in done:
+                heappop(heap)
+                continue
             refresh(self._state)
             fresh = peek(self._state, self._kinds[seen.order], seen.order)
             if fresh is None:

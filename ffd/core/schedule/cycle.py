@@ -21,11 +21,11 @@ from ffd.core.lanes import Kind, Shape
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import AttemptId, Place
 from ffd.core.schedule.place import find_places
-from ffd.core.schedule.preempt import choose_victims
-from ffd.core.schedule.reserve import FOREVER_MS, Reservation, conflicts, places_beside, reserve
+from ffd.core.schedule.preempt import choose_victims, lowest_priorities, may_preempt
+from ffd.core.schedule.reserve import FOREVER_MS, Ends, Reservation, conflicts, ends_of, places_beside, reserve
 from ffd.core.spec import Task
 from ffd.core.state import State
-from ffd.core.tenancy import amounts_on
+from ffd.core.tenancy import Tenant, amounts_on
 
 NODES_A_UNIT = 256  # nodes that one placement may look at for one unit of work
 HOLDERS_A_UNIT = 16  # attempts that a reservation or a preemption may look at for one unit of work
@@ -49,41 +49,47 @@ class Beside(msgspec.Struct, frozen=True, gc=False):
 
 
 class Cycle:
-    """One pass over what waits. `is_done` False: the budget ran out first."""
+    """One pass over what waits. `is_done` False: the budget ran out first.
+
+    `_ahead`: reservations of gangs that came before in this pass: whoever comes next must leave them what they need.
+    `_done`: shapes of which nothing more will start in this pass; only asked, never walked."""
 
     def __init__(self, state: State, now_ms: int) -> None:
         self.is_done = True
         self._state = state
         self._now_ms = now_ms
         self._work_left = state.limits.cycle_work_count
+        self._done: set[Shape] = set()
         self._beside: dict[Shape, Beside] = {}  # as the state is now
+        self._ends: Ends | None = None  # likewise
+        self._lowest: dict[Tenant, int] | None = None
         self._forget_reservations()
-        self._ahead = {key: found for key, found in state.reservations.items() if found.victims}  # bind who comes next
-        self._kinds = [kind for kind in state.lanes.kinds.values() if self._is_worth_a_look(kind)]
-        self._heads = Heads(state, self._kinds)
+        self._ahead = {shape: found for shape, found in state.reservations.items() if found.victims}
+        self._heads = Heads(state, [kind for kind in state.lanes.kinds.values() if self._is_worth_a_look(kind.shape)])
 
     def _forget_reservations(self) -> None:
-        """Those of kinds that are gone, or whose start is over: the forecast was wrong, they are made again."""
+        """Those of shapes that wait no more, or whose start is over: the forecast was wrong, they are made again."""
         state = self._state
-        for key, reservation in list(state.reservations.items()):
-            is_gone = key not in state.lanes.kinds or any(p.node not in state.space.nodes for p in reservation.places)
-            is_over = reservation.start_at_ms <= self._now_ms and not any(map(state.is_live, reservation.victims))
+        for shape, found in list(state.reservations.items()):
+            is_gone = not shape.kinds_count or any(place.node not in state.space.nodes for place in found.places)
+            is_over = found.start_at_ms <= self._now_ms and not any(map(state.is_live, found.victims))
             if is_gone or is_over:
-                del state.reservations[key]
+                del state.reservations[shape]
 
-    def _is_worth_a_look(self, kind: Kind) -> bool:
+    def _is_worth_a_look(self, shape: Shape) -> bool:
+        """Does it fit, as far as is known? One that does not is looked at for its place in the order: it has, or may
+        have, a reservation; without backfill it stops whoever comes after it."""
         state = self._state
-        is_blocked = kind.shape.blocked_at == state.space.version
-        wants_reservation = len(state.reservations) < self._most_reservations and not self._is_hopeless(kind.shape)
-        return not is_blocked or kind.key in state.reservations or wants_reservation
+        if shape.blocked_at != state.space.version or not state.policy.backfill:
+            return True
+        return shape in state.reservations or (
+            len(state.reservations) < state.policy.reservations_count and self._wants_reservation(shape)
+        )
 
-    @property
-    def _most_reservations(self) -> int:
-        policy = self._state.policy
-        return policy.reservations_count if policy.backfill else 0
-
-    def _is_hopeless(self, shape: Shape) -> bool:
-        return shape.hopeless_at == self._state.space.inventory_version
+    def _wants_reservation(self, shape: Shape) -> bool:
+        """Only where another shape could overtake it, and an empty cluster could take it."""
+        is_hopeless = shape.hopeless_at == self._state.space.inventory_version
+        return not is_hopeless and len(self._state.lanes.shapes) > 1
 
     # -------------------------------------------------------------------------------------------------------- the loop
 
@@ -93,21 +99,22 @@ class Cycle:
             if self._work_left <= 0:
                 self.is_done = False
                 return None
-            candidate = self._heads.next()
+            candidate = self._heads.next(self._done)
             if candidate is None:
                 return None
             proposal, goes_on = self._look(candidate)
             if proposal is not None:
                 self._beside.clear()
+                self._ends = None
                 if not proposal.victims:
-                    self._ahead.pop(proposal.kind.key, None)
+                    self._ahead.pop(proposal.kind.shape, None)
                 return proposal
             if not goes_on:
                 return None
 
-    def refuse(self) -> None:
-        """The last proposal did not hold (a bug): nothing more of its kind in this cycle."""
-        self._heads.drop()
+    def refuse(self, proposal: Proposal) -> None:
+        """The last proposal did not hold (a bug): nothing more of its shape in this cycle."""
+        self._done.add(proposal.kind.shape)
 
     def _look(self, candidate: Candidate) -> tuple[Proposal | None, bool]:
         """A proposal for this gang, if there is one; and whether there is anything to look at after it."""
@@ -132,34 +139,34 @@ class Cycle:
         state, kind = self._state, candidate.lane.kind
         if kind.shape.blocked_at == state.space.version:
             return None
-        is_common = models is None and len(kind.shape.sizes()) == 1
-        beside = self._beside.get(kind.shape) if is_common and kind.key not in self._ahead else None
+        is_common = models is None and len(kind.shape.sizes()) == 1  # then it is the same for all of this shape
+        beside = self._beside.get(kind.shape) if is_common else None
         if beside is None:
-            beside = self._look_beside(kind, size, followed_domains(state, live, live.dag.tasks[name]), models)
+            beside = self._look_beside(kind.shape, size, followed_domains(state, live, live.dag.tasks[name]), models)
             if beside is None:
                 if is_common:
                     kind.shape.blocked_at = state.space.version
                 elif models is not None:
                     candidate.lane.blocked_at = state.space.version
                 return None
-            if is_common and kind.key not in self._ahead:
+            if is_common:
                 self._beside[kind.shape] = beside
         ends_at_ms = self._now_ms + kind.duration_ms if kind.duration_ms else FOREVER_MS
         return beside.places if ends_at_ms <= beside.until_ms else beside.lasting
 
     def _look_beside(
-        self, kind: Kind, size: int, domains: frozenset[str], models: tuple[str, ...] | None
+        self, shape: Shape, size: int, domains: frozenset[str], models: tuple[str, ...] | None
     ) -> Beside | None:
-        state, shape = self._state, kind.shape
+        state = self._state
         self._work_left -= len(state.space.nodes) // NODES_A_UNIT
         places = find_places(state.space, shape.ask, shape.gang, size, domains, models)
         if places is None:
             return None
-        ahead = [reservation for key, reservation in self._ahead.items() if key != kind.key]
+        ahead = [reservation for other, reservation in self._ahead.items() if other is not shape]
         found = conflicts(state, ahead, places, shape.ask)
         if not found:
             return Beside(places, FOREVER_MS, places)
-        until_ms = min(-1 if r.start_at_ms == FOREVER_MS else r.start_at_ms for r in found)
+        until_ms = min(-1 if one.start_at_ms == FOREVER_MS else one.start_at_ms for one in found)
         self._work_left -= len(state.space.nodes) // NODES_A_UNIT
         return Beside(places, until_ms, places_beside(state, ahead, shape, size, domains, models))
 
@@ -168,75 +175,79 @@ class Cycle:
     def _not_now(
         self, candidate: Candidate, live: LiveWorkflow, name: str, block: QuotaBlock | None
     ) -> tuple[Proposal | None, bool]:
-        state = self._state
-        reservation = None
-        if block is None:
-            reservation = self._reserve(candidate, live, name)
-            self._heads.drop()
-        else:
+        state, shape = self._state, candidate.lane.kind.shape
+        is_blocked = shape.blocked_at == state.space.version  # else it fits somewhere, and would delay another
+        if block is not None:
             close(candidate.lane, block)
-        proposal = self._make_room(candidate, live, name, block, reservation)
+        elif is_blocked:
+            self._done.add(shape)
+        else:
+            self._heads.drop()
+        proposal = None
+        if block is not None or is_blocked:
+            proposal = self._make_room(candidate, live, name, block)
+        if block is None and is_blocked and state.policy.backfill:
+            self._reserve(candidate, live, name)
         return proposal, proposal is not None or state.policy.backfill
 
-    def _reserve(self, candidate: Candidate, live: LiveWorkflow, name: str) -> Reservation | None:
+    def _reserve(self, candidate: Candidate, live: LiveWorkflow, name: str) -> None:
         """The earliest start of a gang that does not fit. Whoever comes after it in this cycle must not delay it; it is
         kept for later cycles, as long as it is among the first that wait."""
-        state, kind = self._state, candidate.lane.kind
-        if kind.shape.blocked_at != state.space.version or self._is_hopeless(kind.shape):
-            return None  # it fits, but would delay another; or it never will
-        found = state.reservations.get(kind.key)
-        if found is None:
-            if not self._take_a_slot():
-                return None
+        state, shape = self._state, candidate.lane.kind.shape
+        found = state.reservations.get(shape)
+        if found is None and self._wants_reservation(shape) and self._has_one_left():
+            found = self._forecast(candidate, live, name)
+            if found is not None:
+                state.reservations[shape] = found
+        if found is not None:
+            self._ahead[shape] = found
+            self._beside.clear()
+
+    def _forecast(self, candidate: Candidate, live: LiveWorkflow, name: str) -> Reservation | None:
+        """Where and when it will start by itself; None = never, as the cluster is."""
+        state, shape = self._state, candidate.lane.kind.shape
+        if self._ends is None:
             self._work_left -= len(state.holders) // HOLDERS_A_UNIT
-            domains = followed_domains(state, live, live.dag.tasks[name])
-            models = allowed_models(state.tenancy, live.tenant, kind.shape.ask, kind.shape.sizes()[-1])
-            found = reserve(state, candidate.entry, kind.shape, domains, models, self._now_ms)
-            if found is None:
-                kind.shape.hopeless_at = state.space.inventory_version if models is None else kind.shape.hopeless_at
-                return None
-            state.reservations[kind.key] = found
-        self._ahead[kind.key] = found
-        self._beside.clear()
+            self._ends = ends_of(state, self._now_ms)
+        domains = followed_domains(state, live, live.dag.tasks[name])
+        models = allowed_models(state.tenancy, live.tenant, shape.ask, shape.sizes()[-1])
+        found = reserve(state, candidate.entry, shape, domains, models, self._ends)
+        if found is None and models is None:
+            shape.hopeless_at = state.space.inventory_version
         return found
 
-    def _take_a_slot(self) -> bool:
+    def _has_one_left(self) -> bool:
         """Is there a reservation left? One of a gang that comes later in this order makes room."""
-        reservations = self._state.reservations
-        if len(reservations) < self._most_reservations:
-            return True
-        later = [key for key in reservations if key not in self._ahead]
-        if not later or not self._most_reservations:
-            return False
-        del reservations[later[-1]]
-        return True
+        reservations, most_count = self._state.reservations, self._state.policy.reservations_count
+        later = [shape for shape in reservations if shape not in self._ahead]
+        if len(reservations) >= most_count and later and most_count:
+            del reservations[later[-1]]
+        return len(reservations) < most_count
 
     def _make_room(
-        self,
-        candidate: Candidate,
-        live: LiveWorkflow,
-        name: str,
-        block: QuotaBlock | None,
-        reservation: Reservation | None,
+        self, candidate: Candidate, live: LiveWorkflow, name: str, block: QuotaBlock | None
     ) -> Proposal | None:
         """Stop others for it, if what they have is due to it and it would wait too long. Once: while they end it has a
         reservation (L7)."""
-        state, kind = self._state, candidate.lane.kind
-        known = state.reservations.get(kind.key)
+        state, shape = self._state, candidate.lane.kind.shape
+        known = state.reservations.get(shape)
         if state.policy.preempt == "off" or (known is not None and known.victims):
             return None
-        if reservation is not None and reservation.start_at_ms <= self._now_ms + state.policy.patience_ms:
+        if self._lowest is None:
+            self._lowest = lowest_priorities(state)
+        if not may_preempt(state, shape, live, self._lowest):
             return None
-        if block is None and kind.shape.blocked_at != state.space.version:
-            return None
+        if block is None:
+            known = known or self._forecast(candidate, live, name)
+            if known is None or known.start_at_ms <= self._now_ms + state.policy.patience_ms:
+                return None
         self._work_left -= len(state.holders) // HOLDERS_A_UNIT
         domains = followed_domains(state, live, live.dag.tasks[name])
         found = choose_victims(state, candidate, live, domains, block, self._now_ms)
         if found is None:
             return None
-        self._ahead[kind.key] = state.reservations[kind.key] = found
-        self._beside.clear()
-        return Proposal(_attempt(live, name, candidate), (), kind, found.victims)
+        self._ahead[shape] = state.reservations[shape] = found
+        return Proposal(_attempt(live, name, candidate), (), candidate.lane.kind, found.victims)
 
 
 def _attempt(live: LiveWorkflow, name: str, candidate: Candidate) -> AttemptId:

@@ -57,6 +57,21 @@ def choose_victims(
     return Reservation(candidate.entry, shape.ask, start_at_ms, places, whole, state.lanes.admitted_count, whole)
 
 
+def may_preempt(state: State, shape: Shape, live: LiveWorkflow, lowest: dict[Tenant, int]) -> bool:
+    """Could there be anybody to stop for it? A quick look. `lowest`: as `lowest_priorities`."""
+    if live.tenant.has_quota and levels_due(shape, live.tenant):
+        return True
+    return state.policy.preempt == "all" and lowest.get(live.tenant, live.row.priority) < live.row.priority
+
+
+def lowest_priorities(state: State) -> dict[Tenant, int]:
+    """The lowest priority of what each tenant has running."""
+    lowest: dict[Tenant, int] = {}
+    for live in state.holders.values():
+        lowest[live.tenant] = min(live.row.priority, lowest.get(live.tenant, live.row.priority))
+    return lowest
+
+
 def grace_ms(state: State, attempt: AttemptId) -> int:
     """How long it may go on when it is told to stop."""
     task = state.workflows[attempt.workflow].dag.tasks[attempt.task]

@@ -25,6 +25,7 @@ from ffd.core.state import State
 FOREVER_MS = 1 << 62
 OVERDUE_PART = 4  # what should have ended by now is taken to go on for a quarter of what it ran, at least
 OVERDUE_LEAST_MS = 60_000
+Ends = list[tuple[int, int, AttemptId]]  # when, order of admission, who
 
 
 class Reservation(NamedTuple):
@@ -60,14 +61,20 @@ def end_at_ms(state: State, attempt: AttemptId, now_ms: int) -> int:
     )
 
 
+def ends_of(state: State, now_ms: int) -> Ends:
+    """Who ends when, by forecast, the first first; of equals the one that was admitted first."""
+    return sorted((end_at_ms(state, attempt, now_ms), order, attempt) for order, attempt in enumerate(state.holders))
+
+
 def reserve(
-    state: State, entry: Entry, shape: Shape, domains: frozenset[str], models: tuple[str, ...] | None, now_ms: int
+    state: State, entry: Entry, shape: Shape, domains: frozenset[str], models: tuple[str, ...] | None, ends: Ends
 ) -> Reservation | None:
     """The earliest start of a gang that does not fit now; None when it would not fit on the empty cluster.
 
-    What runs is taken to end in the order of the forecast; the shortest part of that row after which the gang fits is
-    found by doubling and halving, so that most of it is not touched."""
-    ends = sorted((end_at_ms(state, attempt, now_ms), k, attempt) for k, attempt in enumerate(state.holders))
+    What runs is taken to end in the order of `ends`; the shortest part of that row after which the gang fits is found
+    by doubling and halving, so that most of it is not touched."""
+    if not ends:
+        return None
     size = shape.sizes()[-1]
 
     def fits_after(count: int) -> tuple[Place, ...] | None:
@@ -91,8 +98,7 @@ def reserve(
     counts_on = tuple(
         attempt for _, _, attempt in ends[:high] if any(place.node in mine for place in held(state, attempt)[0])
     )
-    start_at_ms = ends[high - 1][0] if ends else now_ms
-    return Reservation(entry, shape.ask, start_at_ms, places, counts_on, state.lanes.admitted_count)
+    return Reservation(entry, shape.ask, ends[high - 1][0], places, counts_on, state.lanes.admitted_count)
 
 
 def binds(state: State, reservation: Reservation) -> bool:
