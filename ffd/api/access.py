@@ -176,9 +176,13 @@ class Access(msgspec.Struct, frozen=True):
         return self.engine.watch(0, token)
 
     async def story(self, ref: str, project: str, token: str, limit: int) -> WatchPage:
+        """Past events of one workflow; `ref` "" = of all and of the cluster, for who sees all."""
         check_name(token, "token", self.limits)
         size = page_size(limit, self.limits)
-        return await self.engine.story(await self.locate(ref, project), token, size)
+        if not ref and not self.sees_all:
+            hint = "name a workflow, or use a token for all projects"
+            raise Refusal("the story of all needs all projects", code="forbidden", field="ref", hint=hint)
+        return await self.engine.story(await self.locate(ref, project) if ref else 0, token, size)
 
     async def queue(self, project: str = "") -> list[QueuePage]:
         """Of one project, or of all: what the caller may not see is in its place without names, neighbours as one."""

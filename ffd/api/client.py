@@ -277,7 +277,8 @@ class Client(ClusterCalls, TenantCalls):
                 yield WatchPage(token="", gap=True)
 
     async def story(self, ref: str, *, token: str = "", limit: int = PAGE_COUNT) -> WatchPage:
-        """Past events after `token`, one page; a page without events = no more now."""
+        """Past events after `token`, one page; a page without events = no more now. `ref` "" = of all workflows and of
+        the cluster."""
         request = pb.StoryRequest(ref=ref, project=self._project, token=token, limit=limit)
         return from_proto(WatchPage, await self._workflows("Story", request))
 

@@ -164,18 +164,26 @@ def event_line(event: EventPage, form: str = "text") -> str:
     return terminal.cell(f"{clock}  {handle}  {event.text or event.kind}") + "\n"
 
 
+def is_of_cluster(event: EventPage) -> bool:
+    """Does it tell of nodes or tenants?"""
+    return not event.workflow and event.kind not in ("SpecAdded", "KeyRemembered")
+
+
 @click.command(cls=Verb)
-@click.argument("target", type=refs.WORKFLOW)
+@click.argument("target", type=refs.WORKFLOW, required=False)
 @EVENT_FORMATS
 @pass_session
-def events(session: Session, target: refs.Target, form: str) -> None:
-    """Print the story of a workflow so far, oldest first."""
+def events(session: Session, target: refs.Target | None, form: str) -> None:
+    """Print the story of a workflow so far, oldest first; without REF that of the cluster: nodes, tenants, quotas, and
+    who changed them."""
+    ref = target.workflow if target else ""
 
     async def work(client: Client) -> None:
-        page = await client.story(target.workflow, token="0.0")
+        page = await client.story(ref, token="0.0")
         while page.events:
-            output.write("".join(event_line(event, form) for event in page.events))
-            page = await client.story(target.workflow, token=page.token)
+            kept = [event for event in page.events if target or is_of_cluster(event)]
+            output.write("".join(event_line(event, form) for event in kept))
+            page = await client.story(ref, token=page.token)
 
     session.call(work)
 

@@ -227,7 +227,8 @@ class DaemonEngine:
 
     async def story(self, workflow: int, token: str = "", limit: int = 1000) -> WatchPage:
         reign, after = self.lead(), position_of(token) or (0, 0)
-        await self._check_exists(reign, workflow)
+        if workflow:
+            await self._check_exists(reign, workflow)
         return await reign.publisher.story(workflow, after, limit)
 
     @staticmethod

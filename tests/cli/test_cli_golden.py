@@ -72,6 +72,7 @@ CASES = {
     "why_failed": "why llm.42",
     "why_json": "why llm.42/publish -o json",
     "events": "events llm.42",
+    "events_cluster": "events",
     "watch": "watch --all",
     "nodes": "nodes",
     "nodes_wide": "nodes -o wide",
@@ -188,6 +189,9 @@ def add_story(network: Network) -> None:
     story.add("WorkflowAccepted", text="accepted as llm.42 by ada")
     story.add("WorkflowStarted", text="started")
     story.add("WorkflowEnded", text="failed: oom: out of memory (rank 5)", state="failed", cause=None)
+    cluster = Story(network, "", 0, NOW_MS - 7_200_000)
+    cluster.add("QuotaChanged", text="tenant research gpus 64, borrows at most 0 by root")
+    cluster.add("KeyRemembered", text="idempotency key remembered")
 
 
 def add_cluster(network: Network) -> None:

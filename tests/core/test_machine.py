@@ -35,7 +35,10 @@ from ffd.core.commands import (
     Resume,
     Retry,
     SetPriority,
+    SetQuota,
+    SetTenant,
     Suspend,
+    TenantSet,
     Uncordon,
 )
 from ffd.core.decision import Decision
@@ -55,6 +58,9 @@ LIMITS = Limits(
     cycle_work_count=4, output_bytes=200,
 )  # fmt: skip
 POLICY = Policy(quarantine_failures_count=2, quarantine_window_ms=10_000, quarantine_ms=2_000, quarantine_max_ms=5_000)
+PROJECTS = ("default", "default", "t/a", "t/b", "u")
+TENANTS = ("", "t", "t/a", "u", "v")
+AMOUNT = st.integers(0, 5)
 Replica = tuple[AttemptId, int]
 
 
@@ -115,7 +121,7 @@ class World:
 
     def hear(self, given: Any, answer: Any) -> None:
         """S2: one key, one effect, one answer."""
-        assert answer is None or isinstance(answer, Accepted | Done | NodesMarked | FfdError), answer
+        assert answer is None or isinstance(answer, Accepted | Done | NodesMarked | TenantSet | FfdError), answer
         key = getattr(given, "key", "")
         if not key or isinstance(answer, FfdError):
             return
@@ -218,6 +224,9 @@ class World:
         self.give(rp.InventoryReported(INVENTORY))
         cordoned = tuple(name for name, mark in self.state.health.marks.items() if mark.cordoned)
         self.give(Uncordon(nodes=cordoned))  # quarantines end by themselves
+        for path, node in list(self.state.tenancy.nodes.items()):
+            if node.declared:
+                self.give(SetTenant(tenant=path, enabled=True), SetQuota(tenant=path, changes={}, replace=True))
         for _ in range(600):
             if not self.state.workflows:
                 break
@@ -237,6 +246,8 @@ class World:
         assert not left, f"L6 {left} never end"
         memory = (len(self.state.dags), self.state.item_count, self.state.reserved_count)
         assert memory == (0, 0, 0), f"S7 nothing is live, and memory holds {memory}"
+        held = {path: node.usage for path, node in self.state.tenancy.nodes.items() if node.usage}
+        assert not held, f"S7 nothing is live, and tenants hold {held}"
 
 
 class Core(RuleBasedStateMachine):
@@ -249,9 +260,12 @@ class Core(RuleBasedStateMachine):
 
     # ------------------------------------------------------------------------------------------------------- commands
 
-    @rule(target=workflows, spec=specs(), key=st.sampled_from(("", "", "k1", "k2")), is_last=st.booleans())
-    def submits(self, spec: Spec, key: str, is_last: bool) -> Any:
-        command = submit(spec, key=key, by="ann")
+    @rule(
+        target=workflows, spec=specs(), key=st.sampled_from(("", "", "k1", "k2")), project=st.sampled_from(PROJECTS),
+        is_last=st.booleans(),
+    )  # fmt: skip
+    def submits(self, spec: Spec, key: str, project: str, is_last: bool) -> Any:
+        command = submit(spec, key=key, by="ann", project="default" if key else project)
         command = msgspec.structs.replace(command, payload_digest=command.spec_digest)
         self.world.give(command, is_last=is_last)
         return self.world.state.next_workflow - 1 if is_last else multiple()
@@ -291,6 +305,25 @@ class Core(RuleBasedStateMachine):
         labels, digest = ({"rack": rack} if rack else {}), f"{nodes} {rack} {grace_ms}"
         command = how(nodes=tuple(nodes), labels=labels, by="ann", key=key, payload_digest=digest, **more)
         self.world.give(command, is_last=is_last)
+
+    @rule(
+        tenant=st.sampled_from(TENANTS), enabled=st.sampled_from((None, True, True, False)),
+        parent=st.sampled_from((None, None, *TENANTS)), is_last=st.booleans(),
+    )  # fmt: skip
+    def changes_a_tenant(self, tenant: str, enabled: bool | None, parent: str | None, is_last: bool) -> None:
+        self.world.give(SetTenant(tenant=tenant, enabled=enabled, parent=parent, by="ann"), is_last=is_last)
+
+    @rule(
+        tenant=st.sampled_from(TENANTS), resource=st.sampled_from(("pods", "gpus", "gpus/H100", "workflows")),
+        quota=st.none() | st.fixed_dictionaries(
+            {"nominal": AMOUNT}, optional={"borrow_max": st.none() | AMOUNT, "lend_max": st.none() | AMOUNT}
+        ),
+        is_last=st.booleans(),
+    )  # fmt: skip
+    def changes_a_quota(self, tenant: str, resource: str, quota: Any, is_last: bool) -> None:
+        scale = 1_000 if resource.startswith("gpus") else 1
+        fields = quota and {name: value and value * scale for name, value in quota.items()}
+        self.world.give(SetQuota(tenant=tenant, changes={resource: fields}, by="ann"), is_last=is_last)
 
     @rule(workflow=workflows)
     def retries_at_random(self, workflow: int) -> None:

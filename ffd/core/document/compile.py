@@ -25,6 +25,8 @@ from ffd.core.document.texts import TextReader
 from ffd.core.expr import render_string
 from ffd.core.spec import Param, Spec, Task
 
+PROJECT_LEVELS = 8
+
 
 class Compiled(msgspec.Struct, frozen=True):
     """`spec` is None exactly when there are faults. Faults and warnings are sorted by position."""
@@ -215,8 +217,9 @@ class _Compiler:
 
     def _project(self, project: str) -> str:
         steps = project.split("/")
-        if len(steps) != 2 or not all(WORKFLOW_NAME.fullmatch(step) for step in steps):
-            self.faults.add(("project",), f"expected tenant/project, such as research/llm, got {quote(project)}")
+        if len(steps) > PROJECT_LEVELS or not all(WORKFLOW_NAME.fullmatch(step) for step in steps):
+            levels = f"a path of at most {PROJECT_LEVELS} names"
+            self.faults.add(("project",), f"expected {levels}, such as research/llm, got {quote(project)}")
         return project
 
     def _check_header(self, raw: RawDocument, texts: TextReader) -> None:

@@ -15,7 +15,7 @@ _DESCRIPTIONS = {
     "RawDocument": {
         "version": "ffd/v1",
         "name": "names the runs: `name.N`",
-        "project": "tenant/project; default: from the context",
+        "project": "whose it is: a path of tenants, as research/llm; default: from the context",
         "params": "name: default value, or {type, default, enum, min, max, pattern, required, description}",
         "defaults": "a task whose fields are merged under each task",
         "max_parallel": "items of the whole workflow that run at once",
