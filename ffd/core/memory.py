@@ -135,6 +135,7 @@ class Memory:
         tenancy = self.tenancy
         if len(tenancy.nodes) + tenancy.new_count(row.project) > self.limits.tenants_count:
             tenancy.drop_idle()
+            self.lanes.rebuild()  # none may hang where nobody is any more
         live = LiveWorkflow(row, self.dags[row.spec], tenancy.tenant(row.project))
         if row.state not in TERMINAL:
             tenancy.charge(live.tenant, ONE_WORKFLOW)

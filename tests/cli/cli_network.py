@@ -187,7 +187,10 @@ class Client:
 
     async def story(self, ref: str, *, token: str = "", limit: int = 1000) -> WatchPage:
         self.network._call("story", ref=ref, token=token)
+        others = [page.handle for page in self.network.workflows if ref and page is not self.network.find(ref)]
         for events in self.network.commits:
+            if ref and events[0].handle in ("", *others):
+                continue
             if _position(token) < (events[-1].number, events[-1].index):
                 return WatchPage(token=f"{events[-1].number}.{events[-1].index}", events=events)
         return WatchPage(token=token)
