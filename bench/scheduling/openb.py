@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.table import show
 from ffd.core.mix import Shape
 from ffd.core.model import Node
 from ffd.core.policy import Policy
@@ -132,3 +133,57 @@ def fragment_share(space: Space) -> float:
     judge = scorer if isinstance(scorer, Gradient) else Gradient(space, finder_of(space).mirror)
     lost, idle = judge.fragment_millis()
     return 100 * lost / idle
+
+
+# -------------------------------------------------------------------------------------------------------- the verdicts
+
+
+def published() -> dict[tuple[str, str], float]:
+    """(trace, policy) -> the artifact's mean allocation at 130 %."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in rows_of("published"):
+        if float(row["load_pct"]) == 130:
+            found.setdefault((row["trace"], row["policy"]), []).append(float(row["alloc_pct"]))
+    return {key: statistics.fmean(values) for key, values in found.items()}
+
+
+def run() -> list[Row]:
+    """(yardstick, bar, figure, verdict)."""
+    if not DATA.exists():
+        return [("openb", "", "skipped", f"{DATA} is not there (set FFD_BENCH_DATA to the open workload data)")]
+    machines, reference, found = nodes(), published(), list[Row]()
+    pods_of = {trace: pods(trace) for trace in TRACES}
+    for placement, name, near in (("bestfit", "BestFit", 0.4), ("fgd", "FGD", 0.3)):
+        figure = mean_130([play(machines, pods_of["default"], placement, seed) for seed in SEEDS])
+        wanted = reference["default", name]
+        word = "as published" if abs(figure - wanted) <= near else "OFF: the harness or the policy is wrong"
+        found.append((f"1 openb default: {placement} at 130 %", f"{wanted:.2f} +- {near}", f"{figure:.2f}", word))
+    own = [play(machines, pods_of["default"], "default", seed) for seed in SEEDS]
+    found.append(_at_least("1 openb default: ours at 130 %", mean_130(own), 95.2, 95.6))
+    share = statistics.fmean(one.fragment_of_idle for one in own)
+    word = "met" if share <= 52 else "MISSED"
+    found.append(("1 fragments of idle at 90 %", "<= 52 %", f"{share:.2f}", f"{word} (published FGD 49.97)"))
+    for trace in TRACES[1:]:
+        seeds = SEEDS if os.environ.get("FFD_BENCH_ALL") else SEEDS[:3]
+        figure = mean_130([play(machines, pods_of[trace], "default", seed, is_sampled=False) for seed in seeds])
+        wanted = reference[trace, "FGD"]
+        found.append(_at_least(f"1 openb {trace}: ours, {len(seeds)} seeds", figure, wanted - 0.4, wanted))
+    seconds = sorted(one for played in own for one in played.seconds)
+    mean_ms, p99_ms = 1e3 * statistics.fmean(seconds), 1e3 * seconds[len(seconds) * 99 // 100]
+    figure_ms = f"mean {mean_ms:.2f}, p99 {p99_ms:.2f} ms"
+    word = "met" if mean_ms <= 1 and p99_ms <= 10 else "MISSED"
+    found.append(("2 one placement, 1,213 nodes", "mean <= 1, p99 <= 10 ms", figure_ms, word))
+    return found
+
+
+def mean_130(played: list[Played]) -> float:
+    return statistics.fmean(one.allocated[130] for one in played)
+
+
+def _at_least(what: str, figure: float, must: float, aim: float) -> Row:
+    word = "meets aim" if figure >= aim else "met" if figure >= must else f"MISSED by {must - figure:.2f}"
+    return what, f">= {must:.2f} (aim {aim:.2f})", f"{figure:.2f}", word
+
+
+def main() -> None:
+    show([(f"{what}  [{bar}]", figure, word) for what, bar, figure, word in run()])

@@ -53,7 +53,7 @@ def _shared_places(space: NodeSpace, ask: Resources, replicas: int, shared: Choo
 def near(free: Sequence[int], numa: Sequence[int], count: int) -> tuple[int, ...]:
     """`count` of the free indices from as few NUMA nodes as can be: from the fullest one that has enough, else from
     the emptiest ones together. Ascending."""
-    if not numa:
+    if not numa or count == len(free):
         return tuple(free[:count])
     groups: dict[int, list[int]] = {}
     for index in free:

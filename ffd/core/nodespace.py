@@ -112,7 +112,7 @@ class NodeSpace:
         """Why these replicas do not fit on this node now; "" when they do."""
         if self.is_closed:
             return "takes nothing new"
-        reason = misfit(self.node, ask)
+        reason = unsuited(self.node, ask)
         if reason:
             return reason
         count = len(places)
@@ -149,22 +149,30 @@ def could_host(node: Node, ask: Resources) -> bool:
     return misfit(node, ask) == ""
 
 
-def misfit(node: Node, ask: Resources) -> str:
-    """The first static reason why `node` can never host a replica of `ask`; "" when it can."""
+def unsuited(node: Node, ask: Resources) -> str:
+    """What about the kind of `node`, whatever its size, keeps a replica of `ask` away; "" when nothing does."""
     for key, value in ask.node_labels:
         if node.labels.get(key) != value:
             return f"has no label {key}={value}"
     for taint in node.taints:
         if taint not in ask.tolerate:
             return f"has the taint {taint}"
-    if ask.mig_count and node.mig.get(ask.mig_profile, 0) < ask.mig_count:
-        return f"offers too few slices {ask.mig_profile}" if node.mig else "offers no MIG profiles"
     if ask.rdma and not node.rdma:
         return "has no rdma"
     if (ask.gpu_count or ask.mig_count) and ask.gpu_types and node.gpu_type not in ask.gpu_types:
         return f"has {node.gpu_type or 'no GPUs'}"
     if ask.gpu_memory_bytes and node.gpu_memory_bytes < ask.gpu_memory_bytes:
         return "has GPUs with less memory"
+    return ""
+
+
+def misfit(node: Node, ask: Resources) -> str:
+    """The first static reason why `node` can never host a replica of `ask`; "" when it can."""
+    reason = unsuited(node, ask)
+    if reason:
+        return reason
+    if ask.mig_count and node.mig.get(ask.mig_profile, 0) < ask.mig_count:
+        return f"offers too few slices {ask.mig_profile}" if node.mig else "offers no MIG profiles"
     for wanted, there, what in (
         (ask.gpu_count, node.gpu_count, "GPUs"),
         (ask.cpu_millis, node.cpu_millis, "cpu"),

@@ -30,8 +30,8 @@ class Space:
     inventory, empty, by request (explain)."""
 
     __slots__ = (
-        "_changes", "_dropped_count", "_trials", "closed", "inventory_version", "memo", "mix", "nodes", "order",
-        "policy", "topology", "verdicts", "version",
+        "_changes", "_changes_most_count", "_dropped_count", "_trials", "closed", "inventory_version", "memo", "mix",
+        "nodes", "order", "policy", "topology", "verdicts", "version",
     )  # fmt: skip
 
     def __init__(self, policy: Policy | None = None) -> None:
@@ -48,6 +48,7 @@ class Space:
         self._trials: list[Trial] = []
         self._changes: list[int] = []  # indices of nodes, oldest change first
         self._dropped_count = 0
+        self._changes_most_count = CHANGES_LEAST_COUNT
 
     # ------------------------------------------------------------------------------------------------------ writing
 
@@ -92,6 +93,7 @@ class Space:
         self.verdicts = {}
         self._dropped_count += len(self._changes)
         self._changes = []
+        self._changes_most_count = CHANGES_LEAST_COUNT + 4 * len(nodes)
         self.version += 1
         self.inventory_version += 1
 
@@ -101,7 +103,7 @@ class Space:
             self._trials[-1].keep(space)
         changes = self._changes
         changes.append(space.index)
-        if len(changes) > CHANGES_LEAST_COUNT + 4 * len(self.order):
+        if len(changes) > self._changes_most_count:
             self._dropped_count += len(changes)
             self._changes = []
 

@@ -181,10 +181,9 @@ def test_one_node_is_judged_as_all_nodes_are(
     space = space_of(there, placement, data.draw(st.sampled_from(MIXES)))
     occupy(data.draw, space)
     rooms, scorer = finder_of(space).rooms(ask, None), finder_of(space).scorer
-    if scorer.is_plain(ask):
-        for one in space.order:
-            if rooms.room[one.index]:
-                assert scorer.score(one, ask) == pytest.approx(rooms.score[one.index])
+    for index in np.flatnonzero(rooms.room).tolist():
+        (judged,) = scorer.scores(ask, np.array([index]))
+        assert scorer.score(space.order[index], ask) == pytest.approx(judged) == pytest.approx(rooms.score[index])
 
 
 # ----------------------------------------------------------------------------------------------------- fragmentation
@@ -222,7 +221,7 @@ def test_a_gain_is_the_fragmentation_that_goes_away(
             with space.trial() as trial:
                 trial.take(places, ask)
                 gains.append(before - fragment(space, index, typical))
-        assert gain == pytest.approx(max(gains))
+        assert gain == pytest.approx(max(gains)) == pytest.approx(scorer.gain(space.order[index], ask))
     lost, idle = scorer.fragment_millis()
     assert lost == pytest.approx(sum(fragment(space, one.index, typical) for one in space.order))
     assert idle == sum(max(millis, 0) for one in space.order for millis in one.gpu_millis)

@@ -112,7 +112,7 @@ def test_changes_are_told_to_those_who_follow_as_long_as_they_are_remembered() -
         ((Place("n2"),), Resources(), "n2 takes nothing new"),
         ((Place("n1"),) * 2, Resources(cpu_millis=3_000), "n1 has 5000 of cpu free, 6000 are asked"),
         ((Place("n1"),) * 9, Resources(), "n1 has 7 of slots free, 9 are asked"),
-        ((Place("n1"),), Resources(shm_bytes=9), "n1 has too little memory"),
+        ((Place("n1"),), Resources(shm_bytes=9), "n1 has 8 of memory free, 9 are asked"),
         ((Place("n1"),), Resources(memory_bytes=5, shm_bytes=3), ""),
         ((Place("n3"),), Resources(), "n3 has the taint spot"),
         ((Place("n3"),), Resources(tolerate=("spot",), node_labels=(("disk", "fast"),)), "n3 has no label disk=fast"),

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ffd.core.mix import Shape
 from ffd.core.model import Node
+from ffd.core.spec import WHOLE_MILLIS, Resources
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -50,9 +51,13 @@ class Fragments:
                 if not models or node.gpu_type in models:
                     self._shares[kind, met:, at[count, millis]] += share
 
-    def shares(self, kinds: Ints, cpu: Ints) -> Floats:
+    def met(self, cpu: Ints) -> Ints:
+        """How many of the cpu bounds each of these free millis meets."""
+        return np.searchsorted(self._cpu_bounds, cpu, side="right")
+
+    def shares(self, kinds: Ints, met: Ints) -> Floats:
         """Nodes x groups: the share of the mix in the group that model and cpu allow on the node."""
-        found: Floats = self._shares[kinds, np.searchsorted(self._cpu_bounds, cpu, side="right")]
+        found: Floats = self._shares[kinds, met]
         return found
 
     def enough(self, free: Ints) -> tuple[Ints, Ints]:
@@ -72,8 +77,20 @@ class Fragments:
         after = left >= self._millis
         return counts - before + after, sums - before * free[:, None] + after * left
 
-    def of_node(self, node_free: Ints, kind: int, cpu: int) -> float:
-        """F of one node."""
-        counts, sums = self.enough(node_free[None, :])
-        shares = self.shares(np.array([kind]), np.array([cpu]))
-        return float(node_free.sum() - self.useful(shares, counts, sums)[0])
+    def gain(self, kind: int, met: int, met_after: int, free: Ints, ask: Resources) -> float:
+        """F before - F after of one node; `met` cpu bounds before and after. For a part of a GPU: on the best one."""
+        if ask.gpu_count and ask.gpu_millis < WHOLE_MILLIS:
+            return float(self.gpu_gains(kind, met, met_after, free, ask).max())
+        taken = ask.gpu_count * WHOLE_MILLIS
+        counts, sums = self.enough(free[None, :])
+        before = self.useful(self._shares[kind, met], counts, sums)
+        after = self.useful(self._shares[kind, met_after], counts - ask.gpu_count, sums - taken)
+        return float((after - before)[0]) + taken
+
+    def gpu_gains(self, kind: int, met: int, met_after: int, free: Ints, ask: Resources) -> Floats:
+        """The same for each GPU of the node; -inf where the part does not fit."""
+        counts, sums = self.enough(free[None, :])
+        before = self.useful(self._shares[kind, met], counts, sums)
+        after = self.after_shared(counts, sums, free, ask.gpu_millis)
+        gains = self.useful(self._shares[kind, met_after], *after) - before + ask.gpu_millis
+        return np.where(free >= ask.gpu_millis, gains, -np.inf)

@@ -25,15 +25,15 @@ Ints = NDArray[np.int64]
 Models = tuple[str, ...] | None  # GPU models that may be used; None = any
 
 REQUESTS_MOST_COUNT = 512  # kinds of requests whose vectors are kept; the one not used for longest goes first
-FEW = 4  # changed nodes that are looked at one by one rather than as vectors
+FEW = 8  # changed nodes that are looked at one by one rather than as vectors
 
 
 class Mirror:
     """The books as arrays over all nodes, by index. Brought up to date when somebody needs vectors."""
 
     __slots__ = (
-        "_seen", "_space", "closed", "cpu", "disk", "gpu_millis", "has_gpus", "kind_nodes", "kinds", "memory", "mig",
-        "slots", "whole",
+        "_seen", "_space", "closed", "cpu", "disk", "gpu_millis", "has_gpus", "kind_nodes", "kind_of", "kinds",
+        "memory", "mig", "slots", "whole",
     )  # fmt: skip
 
     def __init__(self, space: Space) -> None:
@@ -47,7 +47,8 @@ class Mirror:
         self.has_gpus = np.array([one.has_gpus for one in space.order], bool)
         numbers: dict[tuple[object, ...], int] = {}
         self.kinds = np.array([numbers.setdefault(_kind(one.node), len(numbers)) for one in space.order], np.int64)
-        first = {kind: one.node for kind, one in zip(self.kinds.tolist()[::-1], space.order[::-1], strict=True)}
+        self.kind_of: list[int] = self.kinds.tolist()
+        first = {kind: one.node for kind, one in zip(self.kind_of[::-1], space.order[::-1], strict=True)}
         self.kind_nodes: list[Node] = [first[kind] for kind in range(len(numbers))]  # one of each kind
 
     def follow(self) -> None:
@@ -126,11 +127,12 @@ class Rooms:
         if changed is None:
             self._all()
         elif changed:
-            if len(changed) <= FEW and self._scorer.is_plain(self.ask):
-                for index in changed:
+            unique = dict.fromkeys(changed)
+            if len(unique) <= FEW:
+                for index in unique:
                     self._one(index)
             else:
-                self._many(np.unique(np.array(changed, np.int64)))
+                self._many(np.array(list(unique), np.int64))
         self._seen, self._stamp = space.change_count, stamp
 
     def _all(self) -> None:
