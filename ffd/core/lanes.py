@@ -90,16 +90,18 @@ class Lane:
     def head(self, is_true: IsTrue, bonus: Callable[[Entry], int] | None) -> tuple[int, Entry] | None:
         """(rank less what waiting earned, entry) of the most urgent one that still holds; drops those that do not."""
         best: tuple[int, Entry] | None = None
-        for level, heap in list(self.levels.items()):
+        levels = self.levels
+        for level in levels if len(levels) == 1 else sorted(levels):
+            heap = levels[level]
             while heap and not is_true(heap[0], self):
                 heappop(heap)
                 self.count -= 1
-            if not heap:
-                del self.levels[level]
-                continue
-            found = (level - bonus(heap[0]) if bonus else level, heap[0])
-            if best is None or found < best:
-                best = found
+            if heap:
+                found = (level - bonus(heap[0]) if bonus else level, heap[0])
+                if best is None or found < best:
+                    best = found
+        if best is None and levels:
+            levels.clear()
         return best
 
     def entries(self) -> Iterator[Entry]:
@@ -155,12 +157,13 @@ class Kind:
     """Lanes of one shape and one class of duration, as a tree of tenants. `duration_ms`: about, that of the first one;
     0 = unknown."""
 
-    __slots__ = ("duration_ms", "key", "root", "shape")
+    __slots__ = ("duration_ms", "key", "lanes", "root", "shape")
 
     def __init__(self, key: Hashable, shape: Shape, duration_ms: int, root: Tenant) -> None:
         self.key = key
         self.shape = shape
         self.duration_ms = duration_ms
+        self.lanes: dict[str, Lane] = {}  # by project
         self.root = Branch(self, root, None)
 
 
@@ -180,6 +183,7 @@ class Lanes:
         self.shapes: dict[Hashable, Shape] = {}
         self.kinds: dict[Hashable, Kind] = {}
         self.lanes: dict[tuple[Hashable, str], Lane] = {}
+        self.projects: dict[str, int] = {}  # -> how many lanes
         self.branches: dict[str, dict[Hashable, Branch]] = {}
         self.admitted: dict[str, int] = {}
         self.admitted_count = 0
@@ -203,7 +207,8 @@ class Lanes:
             kind = self.kinds[key] = Kind(key, shape, duration_ms, self.tenancy.root)
             self._know(kind.root)
         branch = self._grow(kind, project)
-        found = branch.lane = self.lanes[key, project] = Lane(kind, project, branch)
+        found = branch.lane = kind.lanes[project] = self.lanes[key, project] = Lane(kind, project, branch)
+        self.projects[project] = self.projects.get(project, 0) + 1
         return found
 
     def push(self, lane: Lane, entries: list[Entry], is_true: IsTrue) -> None:
@@ -219,9 +224,13 @@ class Lanes:
     def drop_empty(self) -> None:
         """Forget lanes without entries, and what only they needed."""
         for name in [name for name, lane in self.lanes.items() if not lane.count]:
-            branch = self.lanes.pop(name).branch
-            branch.lane = None
-            self._prune(branch)
+            lane = self.lanes.pop(name)
+            del lane.kind.lanes[lane.project]
+            self.projects[lane.project] -= 1
+            if not self.projects[lane.project]:
+                del self.projects[lane.project]
+            lane.branch.lane = None
+            self._prune(lane.branch)
 
     # ------------------------------------------------------------------------------------------------ the tenant tree
 

@@ -103,6 +103,7 @@ class Tenancy:
         self.capacity: dict[str, int] = {}
         self.models: tuple[str, ...] = ()
         self._unlent: frozenset[str] = frozenset()  # resources of which somebody does not lend all; asked, never walked
+        self.has_quotas = False  # does anybody have one?
         self._over: dict[str, Tenant] = {}  # nodes with an excuse
         self._changed: list[Tenant] = []
         self._trial: list[tuple[Tenant, Amounts, int]] | None = None
@@ -170,6 +171,7 @@ class Tenancy:
             resource for node in self.nodes.values() for resource, quota in node.row.quotas.items() if quota.unlent
         )
         order = self._parents_first()
+        self.has_quotas = any(node.row.quotas for node in order)
         for node in order:
             above = node.parent
             node.is_open = node.row.enabled and (above is None or above.is_open)

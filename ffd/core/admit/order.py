@@ -33,8 +33,18 @@ class Candidate(NamedTuple):
 
 def peek(state: State, kind: Kind, order: int) -> Candidate | None:
     """The next gang of this kind; None when nothing of it may go. Drops what does not hold any more."""
+    if _is_alone(state):
+        for lane in kind.lanes.values():
+            head = _head(state, lane)
+            return None if head is None else Candidate((), *head, order, lane)
     found = _best(state, kind.root, ())
     return None if found is None else Candidate(found[0], *found[1], order, found[2])
+
+
+def _is_alone(state: State) -> bool:
+    """Does only one project wait, which no quota bounds? Then there is nothing to compare between tenants."""
+    projects = state.lanes.projects
+    return len(projects) == 1 and not state.tenancy.has_quotas
 
 
 def _best(
@@ -108,6 +118,8 @@ def borrows(tenant: Tenant, ask: Resources) -> bool:
 
 def refresh(state: State) -> None:
     """Take in what changed in the tenant tree since the last time: usage, weights, quotas, the size of the cluster."""
+    if _is_alone(state):
+        return  # what changed is kept until it matters
     for tenant in state.tenancy.take_changed():
         for branch in state.lanes.branches.get(tenant.path, {}).values():
             _open(branch)
@@ -199,6 +211,8 @@ class Heads:
                 return fresh
             else:
                 heapreplace(heap, fresh)
+                if heap[0] is fresh:
+                    return fresh
         return None
 
     def drop(self) -> None:

@@ -124,9 +124,11 @@ class Cycle:
         name = live.dag.names[candidate.entry[3]]
         block: QuotaBlock | None = None
         for size in shape.sizes():
-            block = check_gang(state.tenancy, live.tenant, shape.ask, size)
-            if block is None:
+            models: tuple[str, ...] | None = None
+            if live.tenant.has_quota:
+                block = check_gang(state.tenancy, live.tenant, shape.ask, size)
                 models = allowed_models(state.tenancy, live.tenant, shape.ask, size)
+            if block is None:
                 places = self._find(candidate, live, name, size, models)
                 if places is not None:
                     return Proposal(_attempt(live, name, candidate), places, lane.kind), True
@@ -293,9 +295,10 @@ def verify(state: State, proposal: Proposal) -> bool:
     if proposal.victims:
         return all(_can_be_stopped(state, victim) for victim in proposal.victims)
     ask = live.dag.tasks[attempt.task].resources
-    amounts = amounts_on(ask, len(proposal.places), state.models_of(proposal.places, ask))
-    if check_quota(live.tenant, amounts) is not None:
-        return False
+    if live.tenant.has_quota:
+        amounts = amounts_on(ask, len(proposal.places), state.models_of(proposal.places, ask))
+        if check_quota(live.tenant, amounts) is not None:
+            return False
     return not state.space.fits(proposal.places, ask)
 
 
