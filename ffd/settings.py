@@ -128,6 +128,7 @@ MAY_BE_ZERO = frozenset(
         "scheduling.reservations_count",
         "scheduling.aging_most",
         "scheduling.patience_ms",
+        "scheduling.usage_half_life_ms",
         "scheduling.overtakes_count",
     }
 )

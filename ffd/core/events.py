@@ -309,6 +309,13 @@ class QuotaChanged(Event, frozen=True, gc=False):
     by: str
 
 
+class UsageNoted(Event, frozen=True, gc=False):
+    """What tenants held in the past, decayed until `now_ms`, by path and resource: what a restart should know."""
+
+    now_ms: int
+    past: dict[str, dict[str, int]]
+
+
 AnyEvent = (
     SpecAdded
     | KeyRemembered
@@ -346,4 +353,5 @@ AnyEvent = (
     | TenantChanged
     | TenantMoved
     | QuotaChanged
+    | UsageNoted
 )

@@ -32,6 +32,7 @@ _decode_nodes = msgspec.msgpack.Decoder(tuple[Node, ...]).decode
 _decode_mark = msgspec.msgpack.Decoder(NodeMark).decode
 _decode_learnt = msgspec.msgpack.Decoder(Learnt).decode
 _decode_tenant = msgspec.msgpack.Decoder(TenantRow).decode
+_decode_past = msgspec.msgpack.Decoder(tuple[int, dict[str, dict[str, int]]]).decode
 _decode_key = msgspec.msgpack.Decoder(tuple[int, str, str, int]).decode
 
 
@@ -47,7 +48,7 @@ class Memory:
         self.space = Space(self.policy)
         self.nodes: tuple[Node, ...] = ()
         self.health = Health()
-        self.tenancy = Tenancy()
+        self.tenancy = Tenancy(self.policy.usage_half_life_ms)
         self.lanes = Lanes(self.tenancy)
         self.forecast = Forecast(self.limits.learnt_durations_count)
         self.reservations: dict[Shape, Any] = {}  # -> schedule.reserve.Reservation, oldest first; made by cycles
@@ -319,6 +320,8 @@ class Memory:
             state.tenancy.charge(live.tenant, amounts_on(ask, len(attempt.places), attempt.models))
         tenants = (name.removeprefix("tenant/") for name in sorted(rows.meta) if name.startswith("tenant/"))
         state.tenancy.declare({path: _decode_tenant(rows.meta[f"tenant/{path}"]) for path in tenants})
+        if "past" in rows.meta:
+            state.tenancy.set_past(*_decode_past(rows.meta["past"]))
         state.lanes.rebuild()
         return state
 

@@ -331,6 +331,10 @@ class State(Memory):
             quotas[e.resource] = e.quota
         self._declare(e.tenant, quotas=dict(sorted(quotas.items())))
 
+    def _usage_noted(self, e: ev.UsageNoted, at_ms: int) -> None:
+        self.tenancy.set_past(e.now_ms, e.past)
+        self._dirty_meta["past"] = _encode((e.now_ms, e.past))
+
     def _declare(self, path: str, **changed: Any) -> None:
         """Whoever is blocked may not be any more: all classes are looked at again."""
         row = replace(self.tenancy.tenant(path).row, **changed)
@@ -381,4 +385,5 @@ _APPLY: dict[type, Callable[[State, Any, int], None]] = {
     ev.TenantChanged: State._tenant_changed,
     ev.TenantMoved: State._tenant_moved,
     ev.QuotaChanged: State._quota_changed,
+    ev.UsageNoted: State._usage_noted,
 }

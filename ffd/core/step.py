@@ -20,7 +20,7 @@ from ffd.core.model import Cause
 from ffd.core.schedule.cycle import Cycle, Proposal, verify
 from ffd.core.state import State
 from ffd.core.submit import submit
-from ffd.core.tenants import set_quota, set_tenant
+from ffd.core.tenants import note_usage, set_quota, set_tenant
 from ffd.core.work import Work
 
 Stage = Callable[[Work, Any], None]
@@ -83,11 +83,13 @@ def step(state: State, inputs: Sequence[commands.AnyCommand | reports.AnyReport]
     Raises IllegalTransition or KeyError on a bug of ours; then `state` must be thrown away and loaded again."""
     work = Work(state, now_ms)
     state.now_ms = max(state.now_ms, now_ms)
+    state.tenancy.advance(state.now_ms)
     for work.input_index, given in enumerate(inputs):
         HANDLE[type(given)](work, given)
         _run_until_quiet(work)
     work.input_index = -1
     _schedule(work)
+    note_usage(work)
     rows, listings = state.take_rows()
     return Decision(work.events, work.effects, work.answers, rows, listings)
 

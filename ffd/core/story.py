@@ -119,6 +119,7 @@ WORDS: dict[type, Callable[[Any], str]] = {
         f"tenant {e.tenant or '/'} {'enabled' if e.enabled else 'disabled'}, "
         f"weight {e.weight_millis / 1000:g}{_by(e.by)}"
     ),
+    ev.UsageNoted: lambda e: f"past usage of {len(e.past)} tenants noted",
     ev.TenantMoved: lambda e: f"tenant {e.tenant} moved under {e.parent or '/'}{_by(e.by)}",
     ev.QuotaChanged: lambda e: f"tenant {e.tenant or '/'} {quota_text(e.resource, e.quota)}{_by(e.by)}",
 }

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from ffd.core.model import Node, TenantRow
+from ffd.core.past import TICKS, settled, tick_of
 from ffd.core.spec import Resources
 
 Amounts = Mapping[str, int]
@@ -26,6 +27,7 @@ COUNTS = frozenset({"pods", "workflows"})
 MODEL_PREFIX = "gpus/"
 RESOURCES = ("gpus", "cpus", "memory", "storage", "pods", "workflows")
 GPU_MILLIS = 1_000
+NOTED_TICKS = TICKS // 4  # a restart forgets at most a quarter of a half-life
 GPU_SLICES = 7  # compute slices of a GPU that is cut by MIG
 UNDECLARED = TenantRow()
 ONE_WORKFLOW: Amounts = {"workflows": 1}
@@ -35,11 +37,11 @@ class Tenant:
     """One node. `usage`: what it and all below it hold (no zeros). `reserve`: what its children keep back from others
     beyond what they use. `excused`: usage that was above a bound when the bound was set; it only ever falls.
     `served_at_count`: admissions of all before its last one. `is_open`: it and all above it are enabled. `has_quota`:
-    it or one above it has a quota."""
+    it or one above it has a quota. `past`: its decayed usage (core.past) at `past_tick`; empty where that is off."""
 
     __slots__ = (
-        "children", "declared", "excused", "has_quota", "is_marked", "is_open", "parent", "path", "reserve", "row",
-        "served_at_count", "usage",
+        "children", "declared", "excused", "has_quota", "is_marked", "is_open", "parent", "past", "past_tick", "path",
+        "reserve", "row", "served_at_count", "usage",
     )  # fmt: skip
 
     def __init__(self, path: str, parent: Tenant | None) -> None:
@@ -55,6 +57,8 @@ class Tenant:
         self.has_quota: bool = parent.has_quota if parent else False
         self.is_marked = False
         self.served_at_count = 0
+        self.past: dict[str, int] = {}
+        self.past_tick = 0
 
     @property
     def label(self) -> str:
@@ -95,9 +99,13 @@ class Tenant:
 
 
 class Tenancy:
-    """The tree, by path. `capacity`: what all nodes of the cluster have together; `models`: its GPU models, sorted."""
+    """The tree, by path. `capacity`: what all nodes of the cluster have together; `models`: its GPU models, sorted.
+    `half_life_ms`: of decayed usage; 0 = none is kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, half_life_ms: int = 0) -> None:
+        self.half_life_ms = half_life_ms
+        self.tick = 0  # of the latest instant: it never goes back
+        self.noted_tick = 0
         self.root = Tenant("", None)
         self.nodes: dict[str, Tenant] = {"": self.root}
         self.capacity: dict[str, int] = {}
@@ -157,6 +165,8 @@ class Tenancy:
         old = node.parent
         if old is parent or old is None:
             return
+        for above in (*old.chain(), *parent.chain()):
+            self.past_of(above)  # the past stays where it was, and is forgotten there
         for above in old.chain():
             _shift(above.usage, node.usage, -1)
         for above in parent.chain():
@@ -221,6 +231,9 @@ class Tenancy:
     def _add(self, tenant: Tenant, amounts: Amounts, sign: int) -> None:
         if self._trial is not None:
             self._trial.append((tenant, amounts, sign))
+        if self.half_life_ms:
+            for level in tenant.chain():
+                self.past_of(level)  # what was held until now
         if self._unlent and not self._unlent.isdisjoint(amounts):
             self._add_with_reserves(tenant, amounts, sign)
             return
@@ -256,6 +269,42 @@ class Tenancy:
             for node, excused in excuses:
                 node.excused = excused
             self._trial = outer
+
+    # -------------------------------------------------------------------------------------------------- decayed usage
+
+    def advance(self, now_ms: int) -> None:
+        """It is `now_ms`, or later. When a tick has passed, every share may be another."""
+        tick = tick_of(now_ms, self.half_life_ms) if self.half_life_ms else 0
+        if tick > self.tick:
+            self.tick = tick
+            for node in self.nodes.values():
+                if node.past or node.usage:
+                    self._mark(node)
+
+    def past_of(self, node: Tenant) -> dict[str, int]:
+        """Its decayed usage now; {} where none is kept."""
+        if node.past_tick != self.tick:
+            if node.past or node.usage:
+                node.past = settled(node.past, node.usage, self.tick - node.past_tick)
+            node.past_tick = self.tick
+        return node.past
+
+    def past_to_note(self) -> dict[str, dict[str, int]] | None:
+        """What a restart should know of the past, by path; None when it was noted not long ago."""
+        if not self.half_life_ms or self.tick - self.noted_tick < NOTED_TICKS:
+            return None
+        return {path: self.past_of(node) for path, node in sorted(self.nodes.items()) if self.past_of(node)}
+
+    def set_past(self, now_ms: int, past: Mapping[str, dict[str, int]]) -> None:
+        """This was noted at `now_ms`; who is not named had nothing."""
+        if not self.half_life_ms:
+            return
+        self.advance(now_ms)
+        self.noted_tick = self.tick
+        for path in past:
+            self.tenant(path)
+        for path, node in self.nodes.items():
+            node.past, node.past_tick = past.get(path, {}), self.tick
 
     # ---------------------------------------------------------------------------------------------------- for readers
 

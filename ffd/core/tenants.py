@@ -11,7 +11,7 @@ from typing import Any
 
 from ffd.core.commands import SetQuota, SetTenant, TenantSet
 from ffd.core.entry import key_scope, refuse_if_too_many_tenants, refuse_reuse
-from ffd.core.events import KeyRemembered, QuotaChanged, TenantChanged, TenantMoved
+from ffd.core.events import KeyRemembered, QuotaChanged, TenantChanged, TenantMoved, UsageNoted
 from ffd.core.model import Quota
 from ffd.core.tenancy import RESOURCES, UNDECLARED
 from ffd.core.work import Work
@@ -132,6 +132,13 @@ def _quota(resource: str, fields: dict[str, int | None]) -> Quota:
             hint="without lend_max it lends all that lies idle",
         )  # fmt: skip
     return Quota(nominal, borrow_max, lend_max)
+
+
+def note_usage(work: Work) -> None:
+    """Now and then, where decayed usage counts."""
+    past = work.state.tenancy.past_to_note()
+    if past:
+        work.emit(UsageNoted(work.state.now_ms, past))
 
 
 def refuse_path(path: str, field: str = "tenant") -> Refusal | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import hypothesis.strategies as st
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from ffd.core.admit.quota import allowed_models, check_gang, check_quota, hopeless
 from ffd.core.admit.share import dominant_resource, share_billionths
 from ffd.core.model import Node, Quota, TenantRow
+from ffd.core.past import TICKS
 from ffd.core.spec import Resources
 from ffd.core.tenancy import Tenancy, amounts, amounts_on
 
@@ -242,3 +243,61 @@ def test_idle_nodes_are_forgotten_and_others_are_not() -> None:
     assert tenancy.new_count("p/q", "p/new", "n/m/o", "n/m") == 4
     tenancy.drop_idle()
     assert sorted(tenancy.nodes) == ["", "a", "a/x", "b", "c", "r", "r/s"]
+
+
+# --------------------------------------------------------------------------------------------------- decayed usage
+
+HALF_LIFE_MS = 64_000
+
+
+def past_after(*spans: tuple[int, int], half_life_ms: int = HALF_LIFE_MS) -> int:
+    """Decayed GPUs (thousandths) of a tenant that held so many, for so many ms, one after the other."""
+    tenancy = Tenancy(half_life_ms)
+    a, now_ms = tenancy.tenant("a"), 0
+    for held, ms in spans:
+        if held:
+            tenancy.charge(a, {"gpus": held})
+        now_ms += ms
+        tenancy.advance(now_ms)
+        if held:
+            tenancy.discharge(a, {"gpus": held})
+    return tenancy.past_of(a).get("gpus", 0)
+
+
+def test_what_was_held_is_forgotten_by_half_in_each_half_life() -> None:
+    assert past_after((8_000, HALF_LIFE_MS)) == 4_000
+    assert past_after((8_000, 3 * HALF_LIFE_MS)) == 7_000
+    assert past_after((8_000, HALF_LIFE_MS), (0, HALF_LIFE_MS)) == 2_000
+    assert past_after((8_000, 100 * HALF_LIFE_MS)) == 8_000
+    assert past_after((8_000, HALF_LIFE_MS), (0, 100 * HALF_LIFE_MS)) == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 8_000), st.integers(0, 2_000)), max_size=6))
+def test_decayed_usage_is_near_the_integral(spans: list[tuple[int, int]]) -> None:
+    """Held over whole ticks, against the formula in floating point."""
+    exact = 0.0
+    for held, ticks in spans:
+        exact = held + (exact - held) * 2 ** (-ticks / TICKS)
+    found = past_after(*((held, ticks * HALF_LIFE_MS // TICKS) for held, ticks in spans))
+    assert abs(found - exact) <= len(spans) + 1
+
+
+def test_a_share_counts_what_is_held_or_what_was() -> None:
+    tenancy = Tenancy(HALF_LIFE_MS)
+    tenancy.set_nodes((Node("n1", gpu_count=8),))
+    a = tenancy.tenant("a")
+    tenancy.charge(a, {"gpus": 8_000})
+    assert share_billionths(tenancy, a) == 10**9, "at once"
+    tenancy.advance(HALF_LIFE_MS)
+    tenancy.discharge(a, {"gpus": 8_000})
+    assert share_billionths(tenancy, a) == 10**9 // 2
+    tenancy.take_changed()
+    tenancy.advance(2 * HALF_LIFE_MS)
+    assert a in tenancy.take_changed(), "time alone changes it"
+    assert share_billionths(tenancy, a) == 10**9 // 4
+    tenancy.advance(0)
+    assert share_billionths(tenancy, a) == 10**9 // 4, "a clock that is set back changes nothing"
+
+
+def test_without_a_half_life_time_plays_no_part() -> None:
+    assert past_after((8_000, HALF_LIFE_MS), half_life_ms=0) == 0

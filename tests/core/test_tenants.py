@@ -10,6 +10,7 @@ from ffd.core import views
 from ffd.core.commands import Retry, SetQuota, SetTenant, TenantSet
 from ffd.core.limits import Limits
 from ffd.core.model import Quota
+from ffd.core.policy import Policy
 from ffd.core.state import State
 from ffd.core.story import event_text
 from ffd.errors import Refusal
@@ -247,3 +248,16 @@ def test_the_story_says_who_changed_what() -> None:
         "tenant p moved under q by ann",
         "tenant p has no quota of gpus by root",
     ]
+
+
+def test_the_past_is_noted_for_a_restart() -> None:
+    policy = Policy(usage_half_life_ms=4_000)
+    one = Cluster(nodes(2, gpu_count=8), LONG, policy=policy)
+    one.send(submit(work(8), project="p"))
+    one.run(12_000)
+    past = one.state.tenancy.past_of(one.state.tenancy.nodes["p"])
+    assert past["gpus"] > 4_000
+    loaded = State.load(one.ledger.loadable(), policy=policy)
+    noted = loaded.tenancy.past_of(loaded.tenancy.nodes["p"])
+    assert noted["gpus"] >= past["gpus"] > 0.7 * noted["gpus"]
+    assert not State.load(one.ledger.loadable()).tenancy.root.past, "the setting is off now"
