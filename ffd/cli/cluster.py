@@ -17,7 +17,7 @@ from ffd.cli.session import Session, Verb, pass_session, shared_options
 if TYPE_CHECKING:
     from ffd.api.client import Client
     from ffd.core.commands import NodesMarked
-    from ffd.core.pages import DrainPage, NodeDetail
+    from ffd.core.pages import DrainPage, NodeDetail, QueuePage
 
 OTHERS = "(others)"  # what the caller may not see
 
@@ -246,7 +246,15 @@ def queue(session: Session, form: str) -> None:
         Column("GANG", lambda page: page.gang),
         Column("WAITING", lambda page: str(page.waiting_count), right=True),
         Column("HEAD", lambda page: page.head),
+        Column("STARTS", _starts, right=True),
         Column("REASON", lambda page: page.reason),
     ]
     pages = session.call(lambda client: client.queue(session.flags.get("project", "")))
     output.emit_list(pages, columns, form, lambda page: str(page.head), "nothing waits")
+
+
+def _starts(page: QueuePage) -> str:
+    """In how long the head starts, by the forecast; "" when nobody knows."""
+    if not page.expected_at_ms:
+        return ""
+    return f"in {terminal.duration(max(page.expected_at_ms - terminal.now_ms(), 0))}"

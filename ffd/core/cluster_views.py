@@ -1,4 +1,4 @@
-"""Views of the cluster: state -> pages of nodes, of GPU models, and of what a drain would do. Computed on demand.
+"""Views of the cluster: state -> pages of nodes, GPU models, what waits, and what a drain would do. On demand.
 
 Called by the daemon's engine; shown by API, CLI and TUI. Never here: the shapes (pages), workflows (views), who may see
 which names (api.access), or any change of state.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from ffd.core.admit.order import Candidate, in_order
 from ffd.core.health import NodeMark, closed_text, failures_text
 from ffd.core.model import Node
 from ffd.core.nodes import Victim, select, victims
 from ffd.core.nodespace import NodeSpace
-from ffd.core.pages import DrainPage, GpuPage, HoldPage, NodeDetail, NodePage, StopPage
+from ffd.core.pages import DrainPage, GpuPage, HoldPage, NodeDetail, NodePage, QueuePage, StopPage
+from ffd.core.schedule import explain as reasons
 from ffd.core.schedule.place import find_places
+from ffd.core.schedule.reserve import FOREVER_MS
 from ffd.core.space import Trial
 from ffd.core.state import State
 from ffd.errors import Refusal
@@ -131,6 +134,35 @@ def _largest_domains(state: State, nodes: list[Node]) -> dict[str, int]:
             counts[domain] = counts.get(domain, 0) + 1
         found[level.word] = max(counts.values(), default=0)
     return found
+
+
+# ------------------------------------------------------------------------------------------------------------- queue
+
+
+def queue_pages(state: State) -> list[QueuePage]:
+    """Lanes of waiting gangs, in scheduling order of their heads. Costs what the lanes cost, not what waits in them."""
+    pages: list[QueuePage] = []
+    for candidate in in_order(state):
+        lane, entry = candidate.lane, candidate.entry
+        live = state.workflows[entry[1]]
+        name = live.dag.names[entry[3]]
+        pages.append(
+            QueuePage(
+                position=len(pages) + 1, project=live.row.project, gang=reasons.gang_text(live.dag.tasks[name]),
+                waiting_count=lane.count, head=f"{live.row.handle}/{name}[{entry[4]}]",
+                reason=reasons.lane_text(state, lane, live, name), expected_at_ms=_expected_at_ms(state, candidate),
+            )
+        )  # fmt: skip
+    return pages
+
+
+def _expected_at_ms(state: State, candidate: Candidate) -> int:
+    """The start that the head's reservation promises; 0 = it has none, or nobody knows."""
+    found = state.reservations.get(candidate.lane.kind.shape)
+    if found is None or found.entry != candidate.entry or found.start_at_ms >= FOREVER_MS:
+        return 0
+    start_at_ms: int = found.start_at_ms
+    return start_at_ms
 
 
 # ------------------------------------------------------------------------------------------------- preview of a drain

@@ -199,7 +199,9 @@ class Explain(Page, frozen=True, kw_only=True):
 
 
 class QueuePage(Page, frozen=True, kw_only=True):
-    """One equivalence class of waiting gangs, in scheduling order of its head."""
+    """Waiting gangs of one project that ask for the same, in scheduling order of their heads. `waiting_count`: at most
+    so many. `expected_at_ms`: when the head starts, as far as known. No `project`: those that the reader may not see,
+    together."""
 
     position: int
     project: str
@@ -207,6 +209,7 @@ class QueuePage(Page, frozen=True, kw_only=True):
     waiting_count: int
     head: str
     reason: str
+    expected_at_ms: int = 0
 
 
 class TenantPage(Page, frozen=True, kw_only=True):

@@ -12,10 +12,9 @@ from typing import Any
 import msgspec
 
 from ffd.core import events as ev
-from ffd.core.admit.order import in_order
 from ffd.core.live import LiveTask, LiveWorkflow
 from ffd.core.model import TERMINAL, AttemptId, Cause, Item
-from ffd.core.pages import Check, EventPage, Explain, ItemPage, QueuePage, TaskPage, WorkflowPage
+from ffd.core.pages import Check, EventPage, Explain, ItemPage, TaskPage, WorkflowPage
 from ffd.core.schedule import explain as reasons
 from ffd.core.state import State
 from ffd.core.story import event_text
@@ -129,26 +128,6 @@ def attempt_ids(state: State, workflow: int, task: str, item: int) -> list[Attem
     items = state.workflows[workflow].tasks[task].items
     last = items[item].number if 0 <= item < len(items) else 0
     return [AttemptId(workflow, task, item, number) for number in range(1, last + 1)]
-
-
-def queue_pages(state: State) -> list[QueuePage]:
-    """Lanes of waiting gangs, in scheduling order of their heads. Costs what the lanes cost, not what waits in them."""
-    pages: list[QueuePage] = []
-    for candidate in in_order(state):
-        lane, entry = candidate.lane, candidate.entry
-        live = state.workflows[entry[1]]
-        name = live.dag.names[entry[3]]
-        pages.append(
-            QueuePage(
-                position=len(pages) + 1,
-                project=live.row.project,
-                gang=reasons.gang_text(live.dag.tasks[name]),
-                waiting_count=lane.count,
-                head=f"{live.row.handle}/{name}[{entry[4]}]",
-                reason=reasons.lane_text(state, lane, live, name),
-            )
-        )
-    return pages
 
 
 def event_page(number: int, index: int, at_ms: int, event: ev.AnyEvent, handle: str = "") -> EventPage:

@@ -189,7 +189,7 @@ class DaemonEngine:
         )
 
     async def queue(self) -> list[QueuePage]:
-        return await self.lead().reads.cluster(views.queue_pages)
+        return await self.lead().reads.cluster(cluster_views.queue_pages)
 
     async def tenants(self) -> list[TenantPage]:
         return await self.lead().reads.cluster(tenant_views.tenant_pages)

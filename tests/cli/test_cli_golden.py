@@ -227,7 +227,7 @@ def add_cluster(network: Network) -> None:
     network.stopping_count = 2
     network.queue_pages = [
         QueuePage(position=1, project="research/llm", gang="16 x (8 H100)", waiting_count=3, head="llm.42/train[0]",
-                  reason="no room now"),
+                  reason="no room now", expected_at_ms=NOW_MS + 5_400_000),
         QueuePage(position=2, project="", gang="", waiting_count=40, head="", reason=""),
     ]  # fmt: skip
     network.tenant_pages = [

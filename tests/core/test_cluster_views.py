@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from ffd.core import events as ev
-from ffd.core.cluster_views import drain_page, gpu_pages, node_detail, node_pages
+from ffd.core.cluster_views import drain_page, gpu_pages, node_detail, node_pages, queue_pages
 from ffd.core.commands import Cordon, Drain, Uncordon
 from ffd.core.pages import GpuPage
 from ffd.core.policy import Policy
-from ffd.core.spec import Checkpoint
+from ffd.core.spec import Checkpoint, Timeouts
+from ffd.core.views import explain
 from ffd.errors import Refusal
 from ffd.testing.builders import gpus, rack, spec, submit, task
 from ffd.testing.cluster import Behaviour, Cluster
@@ -147,3 +148,44 @@ def test_a_preview_says_who_would_wait() -> None:
     assert (page.stops[0].grace_ms, page.stops[0].has_checkpoint) == (100, False)
     with pytest.raises(Refusal):
         drain_page(found.state, ("nobody",), {}, None, 0)
+
+
+# ------------------------------------------------------------------------------------------------- queue, explanations
+
+
+def waiting() -> Cluster:
+    """`train` holds all H100 nodes until 100 s after its start; `next` waits for all of them, and `small` of another
+    workflow for what is not there: gangs that all ask for the same need no promise."""
+    timeouts = Timeouts(run_ms=100_000)
+    train = task("train", replicas=3, resources=gpus(8, "H100"), timeouts=timeouts)
+    found = cluster(train, task("next", replicas=3, resources=gpus(8, "H100")))
+    found.send(submit(spec(task("small", resources=gpus(64, "A100")), name="never")))
+    return found
+
+
+def test_the_queue_tells_the_start_that_was_promised() -> None:
+    found = waiting()
+    (page, never) = queue_pages(found.state)
+    assert page.head == "demo.1/next[0]"
+    assert 100_000 <= page.expected_at_ms <= 100_100, "when train started, and that it takes so long at most"
+    assert (never.head, never.expected_at_ms) == ("never.1/small[0]", 0)
+
+
+def test_a_promise_is_made_anew_when_its_node_is_closed() -> None:
+    found = waiting()
+    assert queue_pages(found.state)[0].expected_at_ms
+    found.send(Cordon(nodes=("h2",)))
+    found.send(submit(spec(task("small", resources=gpus(1, "A100")), name="other")))  # leads to a cycle
+    assert [page.expected_at_ms for page in queue_pages(found.state)] == [0, 0], "it would not fit"
+    found.send(Uncordon(nodes=("h2",)))
+    assert queue_pages(found.state)[0].expected_at_ms, "it would fit again"
+
+
+def test_an_explanation_names_closed_nodes() -> None:
+    found = waiting()
+    headline = explain(found.state, 1, "next", -1, found.now_ms).headline
+    assert "closed" not in headline and "on the 3 nodes that qualify" in headline
+    found.send(Cordon(nodes=("h2", "a1"), by="ann", why="disk"))
+    headline = explain(found.state, 1, "next", -1, found.now_ms).headline
+    assert "on the 2 nodes that qualify" in headline
+    assert headline.endswith("; closed to new work: h2 cordoned by ann: disk")

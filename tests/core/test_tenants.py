@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ffd.core import views
+from ffd.core import cluster_views, views
 from ffd.core.commands import Retry, SetQuota, SetTenant, TenantSet
 from ffd.core.limits import Limits
 from ffd.core.model import Quota
@@ -187,7 +187,7 @@ def test_what_quota_will_never_allow_is_said_at_submit_and_by_why() -> None:
     words = "will never run here: quota of p: 0 of 2 gpus used, 3 asked"
     assert answer.warnings == (f"task a {words}",)
     assert views.explain(one.state, 1, "a", 0, 1).headline == words
-    assert views.queue_pages(one.state)[0].reason == words
+    assert cluster_views.queue_pages(one.state)[0].reason == words
 
 
 def test_a_model_that_quota_forbids_is_gone_round() -> None:

@@ -96,14 +96,14 @@ def test_nodes_and_what_is_reserved_on_them(busy: Cluster) -> None:
 
 def test_the_queue_by_classes(busy: Cluster) -> None:
     busy.send(submit(spec(task("queued", gang=Gang(replicas=2))), priority=100))
-    (page,) = views.queue_pages(busy.state)
+    (page,) = cluster_views.queue_pages(busy.state)
     assert (page.position, page.gang, page.waiting_count, page.head) == (1, "2 x (1 slot)", 2, "demo.1/queued[0]")
     assert page.reason == "no room now"
 
 
 def test_a_suspended_workflow_is_not_in_the_queue(busy: Cluster) -> None:
     busy.send(Suspend(workflow=1))
-    assert views.queue_pages(busy.state) == []
+    assert cluster_views.queue_pages(busy.state) == []
     assert {page.name: page.reason for page in views.task_pages(busy.state, 1)}["queued"] == "the workflow is suspended"
     assert "suspended" in views.explain(busy.state, 1, "queued", -1, busy.now_ms).headline
 

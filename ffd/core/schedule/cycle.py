@@ -68,10 +68,12 @@ class Cycle:
         self._heads = Heads(state, [kind for kind in state.lanes.kinds.values() if self._is_worth_a_look(kind.shape)])
 
     def _forget_reservations(self) -> None:
-        """Those of shapes that wait no more, or whose start is over: the forecast was wrong, they are made again."""
-        state = self._state
+        """Those of shapes that wait no more or nodes that take no work any more, and those whose start is over: the
+        forecast was wrong. They are made again."""
+        state, space = self._state, self._state.space
         for shape, found in list(state.reservations.items()):
-            is_gone = not shape.kinds_count or any(place.node not in state.space.nodes for place in found.places)
+            lost = any(place.node not in space.nodes or place.node in space.closed for place in found.places)
+            is_gone = not shape.kinds_count or lost
             is_over = found.start_at_ms <= self._now_ms and not any(map(state.is_live, found.victims))
             if is_gone or is_over:
                 del state.reservations[shape]

@@ -18,6 +18,7 @@ from ffd.core.space import NodeSpace, Space, could_host, misfit
 from ffd.core.spec import Resources, Task
 from ffd.core.state import State
 
+CLOSED_NAMED = 3  # closed nodes that an explanation names
 VERDICTS_MOST_COUNT = 1_024  # requests whose verdict on the empty cluster is remembered
 
 
@@ -145,7 +146,13 @@ def nearest_fit(state: State, task: Task) -> str:
     hosts = _hosts(state, ask)
     room = sum(space.room(ask) for space in hosts)
     nearest = f"asks {gang_text(task)}: {room} of {task.gang.replicas} replicas fit now"
-    return f"{nearest}; free on the {len(hosts)} nodes that qualify: {_free(hosts, ask)}"
+    taking = [space for space in hosts if not space.is_closed]
+    text = f"{nearest}; free on the {len(taking)} nodes that qualify: {_free(taking, ask)}"
+    closed = [f"{space.node.name} {state.space.closed[space.node.name]}" for space in hosts if space.is_closed]
+    if closed:
+        more = f"; and {len(closed) - CLOSED_NAMED} more" if len(closed) > CLOSED_NAMED else ""
+        text += f"; closed to new work: {'; '.join(closed[:CLOSED_NAMED])}{more}"
+    return text
 
 
 def _hosts(state: State, ask: Resources) -> list[NodeSpace]:

@@ -381,20 +381,22 @@ class Explain(_message.Message):
     def __init__(self, subject: _Optional[str] = ..., state: _Optional[str] = ..., headline: _Optional[str] = ..., checks: _Optional[_Iterable[_Union[Check, _Mapping]]] = ..., position: _Optional[int] = ..., hints: _Optional[_Iterable[str]] = ..., cause: _Optional[_Union[Cause, _Mapping]] = ..., tail: _Optional[str] = ...) -> None: ...
 
 class QueuePage(_message.Message):
-    __slots__ = ("position", "project", "gang", "waiting_count", "head", "reason")
+    __slots__ = ("position", "project", "gang", "waiting_count", "head", "reason", "expected_at_ms")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     GANG_FIELD_NUMBER: _ClassVar[int]
     WAITING_COUNT_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_AT_MS_FIELD_NUMBER: _ClassVar[int]
     position: int
     project: str
     gang: str
     waiting_count: int
     head: str
     reason: str
-    def __init__(self, position: _Optional[int] = ..., project: _Optional[str] = ..., gang: _Optional[str] = ..., waiting_count: _Optional[int] = ..., head: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    expected_at_ms: int
+    def __init__(self, position: _Optional[int] = ..., project: _Optional[str] = ..., gang: _Optional[str] = ..., waiting_count: _Optional[int] = ..., head: _Optional[str] = ..., reason: _Optional[str] = ..., expected_at_ms: _Optional[int] = ...) -> None: ...
 
 class TenantPage(_message.Message):
     __slots__ = ("tenant", "parent", "weight", "enabled", "admits", "declared", "workflow_count", "pod_count")
