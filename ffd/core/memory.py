@@ -14,6 +14,7 @@ import msgspec
 from ffd.core.dag import Dag, is_met
 from ffd.core.forecast import Forecast, Learnt
 from ffd.core.health import Health, NodeMark, closed_text
+from ffd.core.holders import Holders
 from ffd.core.lanes import Entry, Lane, Lanes, Shape
 from ffd.core.limits import Limits
 from ffd.core.live import LiveTask, LiveWorkflow, Placed
@@ -52,7 +53,7 @@ class Memory:
         self.lanes = Lanes(self.tenancy)
         self.forecast = Forecast(self.limits.learnt_durations_count)
         self.reservations: dict[Shape, Any] = {}  # -> schedule.reserve.Reservation, oldest first; made by cycles
-        self.holders: dict[AttemptId, LiveWorkflow] = {}  # attempts that hold a reservation, oldest admission first
+        self.holders = Holders()
         self.now_ms = 0  # the latest instant of any step: for forecasts, never for order
         self.keys: dict[str, tuple[str, int]] = {}  # idempotency: scope -> (payload digest, workflow)
         self.key_ring: dict[int, str] = {}  # slot -> scope: the oldest is overwritten
@@ -128,7 +129,7 @@ class Memory:
             for name, task in live.tasks.items():
                 for number, item in enumerate(task.items):
                     if item.live is not None:
-                        self.holders[AttemptId(workflow, name, number, item.number)] = live
+                        self.holders.add(AttemptId(workflow, name, number, item.number), live)
 
     # --------------------------------------------------------------------------------------------------- indexes
 

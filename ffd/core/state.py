@@ -196,7 +196,7 @@ class State(Memory):
         ask = live.dag.tasks[e.attempt.task].resources
         models = self.models_of(e.places, ask)
         item.live = Attempt(e.places, at_ms, models=models)
-        self.holders[e.attempt] = live
+        self.holders.add(e.attempt, live)
         self._insist(live, e.attempt.task, e.attempt.item)
         self.lanes.count(live.tenant, live.row.project if self.policy.order == "fair" else "")
         self.space.take(e.places, ask)
@@ -245,7 +245,7 @@ class State(Memory):
         if e.outputs:
             attempt.outputs = {**attempt.outputs, **e.outputs}
         ask = live.dag.tasks[e.attempt.task].resources
-        del self.holders[e.attempt]
+        self.holders.remove(e.attempt)
         self.space.give(attempt.places, ask)
         self.tenancy.discharge(live.tenant, amounts_on(ask, len(attempt.places), attempt.models))
         self._leave(live, e.attempt.task, e.attempt.item)

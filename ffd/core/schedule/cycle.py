@@ -21,13 +21,14 @@ from ffd.core.lanes import Kind, Shape
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import AttemptId, Place
 from ffd.core.schedule.place import find_places
-from ffd.core.schedule.preempt import choose_victims, lowest_priorities, may_preempt
+from ffd.core.schedule.preempt import choose_victims, may_preempt
 from ffd.core.schedule.reserve import FOREVER_MS, Ends, Reservation, conflicts, ends_of, places_beside, reserve
 from ffd.core.spec import Task
 from ffd.core.state import State
-from ffd.core.tenancy import Tenant, amounts_on
+from ffd.core.tenancy import amounts_on
 
 NODES_A_UNIT = 256  # nodes that one placement may look at for one unit of work
+PREEMPTIONS_COUNT = 4  # looks for victims in one cycle: the head of the line has the right to it, not everybody
 HOLDERS_A_UNIT = 16  # attempts that a reservation or a preemption may look at for one unit of work
 
 
@@ -62,7 +63,8 @@ class Cycle:
         self._done: set[Shape] = set()
         self._beside: dict[Shape, Beside] = {}  # as the state is now
         self._ends: Ends | None = None  # likewise
-        self._lowest: dict[Tenant, int] | None = None
+        self._looks_left = PREEMPTIONS_COUNT
+        self._in_vain: set[tuple[str, Shape, int]] = set()  # whom to make room for was tried; only asked
         self._forget_reservations()
         self._ahead = {shape: found for shape, found in state.reservations.items() if found.victims}
         self._heads = Heads(state, [kind for kind in state.lanes.kinds.values() if self._is_worth_a_look(kind.shape)])
@@ -237,14 +239,15 @@ class Cycle:
         known = state.reservations.get(shape)
         if state.policy.preempt == "off" or (known is not None and known.victims):
             return None
-        if self._lowest is None:
-            self._lowest = lowest_priorities(state)
-        if not may_preempt(state, shape, live, self._lowest):
+        who = (live.tenant.path, shape, live.row.priority)
+        if who in self._in_vain or not self._looks_left or not may_preempt(state, shape, live):
             return None
+        self._in_vain.add(who)
         if block is None:
             known = known or self._forecast(candidate, live, name)
             if known is None or known.start_at_ms <= self._now_ms + state.policy.patience_ms:
                 return None
+        self._looks_left -= 1
         self._work_left -= len(state.holders) // HOLDERS_A_UNIT
         domains = followed_domains(state, live, live.dag.tasks[name])
         found = choose_victims(state, candidate, live, domains, block, self._now_ms)

@@ -37,9 +37,8 @@ def choose_victims(
     now_ms: int,
 ) -> Reservation | None:
     """Who must stop, and where the gang then goes; None when nobody may be stopped for it, or it would not help."""
-    if block is not None and not block.is_pool:
-        return None  # its own bound says no: what others hold does not matter
-    victims = sorted(_candidates(state, candidate.lane.kind.shape, live, now_ms))
+    is_own = block is not None and not block.is_pool  # then what others hold does not matter
+    victims = sorted(_candidates(state, candidate.lane.kind.shape, live, now_ms, is_own=is_own))
     if not victims:
         return None
     shape = candidate.lane.kind.shape
@@ -57,19 +56,15 @@ def choose_victims(
     return Reservation(candidate.entry, shape.ask, start_at_ms, places, whole, state.lanes.admitted_count, whole)
 
 
-def may_preempt(state: State, shape: Shape, live: LiveWorkflow, lowest: dict[Tenant, int]) -> bool:
-    """Could there be anybody to stop for it? A quick look. `lowest`: as `lowest_priorities`."""
+def may_preempt(state: State, shape: Shape, live: LiveWorkflow) -> bool:
+    """Could there be anybody to stop for it? A quick look: something is due to it, or its tenant runs what is less
+    urgent."""
     if live.tenant.has_quota and levels_due(shape, live.tenant):
         return True
-    return state.policy.preempt == "all" and lowest.get(live.tenant, live.row.priority) < live.row.priority
-
-
-def lowest_priorities(state: State) -> dict[Tenant, int]:
-    """The lowest priority of what each tenant has running."""
-    lowest: dict[Tenant, int] = {}
-    for live in state.holders.values():
-        lowest[live.tenant] = min(live.row.priority, lowest.get(live.tenant, live.row.priority))
-    return lowest
+    if state.policy.preempt != "all":
+        return False
+    priority = live.row.priority
+    return any(other.row.priority < priority for _, _, other in state.holders.of(live.tenant.path))
 
 
 def grace_ms(state: State, attempt: AttemptId) -> int:
@@ -78,17 +73,27 @@ def grace_ms(state: State, attempt: AttemptId) -> int:
     return task.checkpoint.grace_ms if task.checkpoint else state.limits.stop_grace_ms
 
 
-def _candidates(state: State, shape: Shape, live: LiveWorkflow, now_ms: int) -> Iterator[Victim]:
-    """Whoever may be stopped for it, with what that costs."""
-    due = levels_due(shape, live.tenant)
-    for order, (attempt, running, other) in enumerate(state.reserved()):
-        if other.tasks[attempt.task].items[attempt.item].state not in ("launching", "running"):
-            continue
-        if other.tenant is live.tenant:
-            if other.row.priority < live.row.priority and state.policy.preempt == "all":
-                yield LOWER_PRIORITY, work_lost(other, attempt, running, now_ms), order, attempt
-        elif due and holds_lent(due, shape, other.tenant):
-            yield LENT, work_lost(other, attempt, running, now_ms), order, attempt
+def _candidates(state: State, shape: Shape, live: LiveWorkflow, now_ms: int, *, is_own: bool) -> Iterator[Victim]:
+    """Whoever may be stopped for it, with what that costs. `is_own`: only of its own tenant."""
+    if state.policy.preempt == "all":
+        for order, attempt, other in state.holders.of(live.tenant.path):
+            if other.row.priority < live.row.priority:
+                yield from _victim(LOWER_PRIORITY, other, attempt, order, now_ms)
+    due = () if is_own else levels_due(shape, live.tenant)
+    if not due:
+        return
+    for path in state.holders.tenants():
+        tenant = state.tenancy.tenant(path)
+        if tenant is not live.tenant and holds_lent(due, shape, tenant):
+            for order, attempt, other in state.holders.of(path):
+                yield from _victim(LENT, other, attempt, order, now_ms)
+
+
+def _victim(why: int, live: LiveWorkflow, attempt: AttemptId, order: int, now_ms: int) -> Iterator[Victim]:
+    """If it runs and nobody stops it yet."""
+    item = live.tasks[attempt.task].items[attempt.item]
+    if item.live is not None and item.state in ("launching", "running"):
+        yield why, work_lost(live, attempt, item.live, now_ms), order, attempt
 
 
 def work_lost(live: LiveWorkflow, attempt: AttemptId, running: Attempt, now_ms: int) -> int:
