@@ -284,9 +284,14 @@ class Memory:
             meta=self._dirty_meta,
         )
         listings = [listing(live) for live in self._dirty_workflows.values()]
+        self.drop_rows()
+        return rows, listings
+
+    def drop_rows(self) -> tuple[Rows, list[Listing]]:
+        """As `take_rows`, for who stores nothing: none."""
         self._dirty_workflows, self._dirty_tasks, self._dirty_items = {}, {}, {}
         self._dirty_specs, self._dirty_meta = {}, {}
-        return rows, listings
+        return Rows(), []
 
     def rows_of(self, workflow: int) -> Rows:
         """All rows of one workflow as the store should hold them (untouched tasks and items have none)."""

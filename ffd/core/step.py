@@ -77,8 +77,11 @@ EFFECT: dict[type, Stage] = {
 }
 
 
-def step(state: State, inputs: Sequence[commands.AnyCommand | reports.AnyReport], now_ms: int) -> Decision:
-    """Decide what follows from `inputs`, at the instant `now_ms`. Changes `state` (through its door only).
+def step(
+    state: State, inputs: Sequence[commands.AnyCommand | reports.AnyReport], now_ms: int, *, keeps_rows: bool = True
+) -> Decision:
+    """Decide what follows from `inputs`, at the instant `now_ms`. Changes `state` (through its door only). Who stores
+    nothing (a simulation) need not have the rows encoded.
 
     Raises IllegalTransition or KeyError on a bug of ours; then `state` must be thrown away and loaded again."""
     work = Work(state, now_ms)
@@ -90,7 +93,7 @@ def step(state: State, inputs: Sequence[commands.AnyCommand | reports.AnyReport]
     work.input_index = -1
     _schedule(work)
     note_usage(work)
-    rows, listings = state.take_rows()
+    rows, listings = state.take_rows() if keeps_rows else state.drop_rows()
     return Decision(work.events, work.effects, work.answers, rows, listings)
 
 

@@ -23,13 +23,12 @@ import msgspec
 
 from ffd.core import effects as ef
 from ffd.core.commands import Accepted, AnyCommand, Submit
-from ffd.core.events import AnyEvent
+from ffd.core.events import NodesChanged
 from ffd.core.invariants import check
 from ffd.core.limits import Limits
 from ffd.core.model import AttemptId, Place, Timer
 from ffd.core.reports import (
     AnyReport,
-    InventoryReported,
     LaunchFailed,
     Poke,
     ReplicaExited,
@@ -85,7 +84,7 @@ class World:
         self.refusals: list[tuple[int, FfdError]] = []
         self.tags: dict[int, Any] = {}  # by live workflow
         self._check_every_count = check_every_count
-        self._hooks: dict[type, tuple[Hook, ...]] = {}
+        self._hooks: dict[type, tuple[Hook, ...]] = {NodesChanged: (self._lose,)}
         self._soon: list[AnyInput] = []  # due at this instant, because of what the last step did
         self._exits: list[tuple[int, int, AttemptId]] = []
         self._living: dict[AttemptId, _Living] = {}
@@ -134,89 +133,80 @@ class World:
         in the last case only: there may be more to do."""
         last = None if steps_count is None else self.step_count + steps_count
         while last is None or self.step_count < last:
-            at_ms = self._next_at_ms()
-            if at_ms is None or (until_ms is not None and at_ms > until_ms):
-                self.now_ms = max(self.now_ms, until_ms or 0)
-                return False
-            if at_ms > self.now_ms:
-                self.now_ms = at_ms
-            inputs, fed = self._due()
-            if inputs:
-                self._step(inputs, fed)
+            if not self._soon:
+                at_ms = self._next_at_ms()
+                if at_ms is None or (until_ms is not None and at_ms > until_ms):
+                    self.now_ms = max(self.now_ms, until_ms or 0)
+                    return False
+                if at_ms > self.now_ms:
+                    self.now_ms = at_ms
+            self._step()
         return True
 
     def _next_at_ms(self) -> int | None:
-        if self._soon:
-            return self.now_ms
-        while self._exits and not self._is_ahead(*self._exits[0]):
-            heappop(self._exits)
-        while self._timers and not self._is_set(*self._timers[0]):
-            heappop(self._timers)
-        first = self._exits[0][0] if self._exits else None
-        for queue in (self._timers, self._feeds):
-            if queue and (first is None or queue[0][0] < first):
-                first = queue[0][0]
-        return first
+        """When the next thing happens; what no longer counts leaves the heaps here."""
+        exits, timers, feeds, living = self._exits, self._timers, self._feeds, self._living
+        while exits:
+            found = living.get(exits[0][2])
+            if found is not None and found.token == exits[0][1]:
+                break
+            heappop(exits)  # stopped meanwhile, or lost with its node
+        while timers and not self._is_set(*timers[0]):
+            heappop(timers)
+        first = exits[0][0] if exits else None
+        if feeds and (first is None or feeds[0][0] < first):
+            first = feeds[0][0]
+        return timers[0][0] if timers and (first is None or timers[0][0] < first) else first
 
-    def _is_ahead(self, at_ms: int, token: int, attempt: AttemptId) -> bool:
-        """Does this entry of the heap of exits still count: not stopped, not lost with its node?"""
-        living = self._living.get(attempt)
-        return living is not None and living.token == token
-
-    def _due(self) -> tuple[list[AnyInput], list[tuple[int, Any]]]:
-        """The inputs of this instant in their order; and the submits among them, as (index, tag)."""
+    def _step(self) -> None:
+        """All inputs of this instant in their order, as one step; its effects, its events."""
         now_ms = self.now_ms
         inputs, self._soon = self._soon, []
         exits = self._exits
         while exits and exits[0][0] <= now_ms:
             _, token, attempt = heappop(exits)
             living = self._living.get(attempt)
-            if living is not None and living.token == token:  # as `_is_ahead`
+            if living is not None and living.token == token:
                 self._exit(attempt, living, inputs)
         if self._timers and self._timers[0][0] <= now_ms:
             self._fire(inputs)
-        submits = []
-        while self._feeds and self._feeds[0][0] <= now_ms:
-            _, order, given, tag, rest = heappop(self._feeds)
-            if type(given) is Submit:
-                submits.append((given, tag))
-            else:
-                inputs.append(given)
-            self._pull(order, rest)
-        tags = [(len(inputs) + index, tag) for index, (_, tag) in enumerate(submits)]
-        inputs += [given for given, _ in submits]
-        return inputs, tags
-
-    def _step(self, inputs: list[AnyInput], fed: list[tuple[int, Any]]) -> None:
-        now_ms = self.now_ms
-        decision = step(self.state, inputs, now_ms)
+        tags = self._take_fed(inputs) if self._feeds and self._feeds[0][0] <= now_ms else None
+        decision = step(self.state, inputs, now_ms, keeps_rows=False)
         self.step_count += 1
         self.input_count += len(inputs)
         if decision.answers:
-            self._hear(decision.answers, fed)
+            self._hear(decision.answers, tags or {})
         perform = self._perform
         for effect in decision.effects:
             call = perform[type(effect)]
             if call is not None:
                 call(effect)
-        for given in inputs:
-            if type(given) is InventoryReported:
-                self._lose({node.name for node in given.nodes})
-        if self._hooks:
-            self._tell(decision.events)
+        hooks = self._hooks
+        for event in decision.events:
+            found = hooks.get(type(event))
+            if found is not None:
+                for hook in found:
+                    hook(now_ms, event)
         if self._check_every_count and self.step_count % self._check_every_count == 0:
-            faults = check(self.state)
-            if faults:
-                raise Broken("\n".join([f"at {now_ms} ms, step {self.step_count}:", *faults]))
+            self._check()
 
-    def _tell(self, events: list[AnyEvent]) -> None:
-        hooks, now_ms = self._hooks, self.now_ms
-        for event in events:
-            for hook in hooks.get(type(event), ()):
-                hook(now_ms, event)
+    def _take_fed(self, inputs: list[AnyInput]) -> dict[int, Any]:
+        """Add what feeds have for this instant, submits last. Returns the tags of those, by their index."""
+        submits: list[AnyInput] = []
+        tags: list[Any] = []
+        while self._feeds and self._feeds[0][0] <= self.now_ms:
+            _, order, given, tag, rest = heappop(self._feeds)
+            if type(given) is Submit:
+                submits.append(given)
+                tags.append(tag)
+            else:
+                inputs.append(given)
+            self._pull(order, rest)
+        first = len(inputs)
+        inputs += submits
+        return dict(enumerate(tags, first))
 
-    def _hear(self, answers: list[tuple[int, Any]], fed: list[tuple[int, Any]]) -> None:
-        tags = dict(fed)
+    def _hear(self, answers: list[tuple[int, Any]], tags: dict[int, Any]) -> None:
         for index, answer in answers:
             if isinstance(answer, Accepted):
                 tag = tags.get(index)
@@ -226,6 +216,11 @@ class World:
                 self.refused_count += 1
                 if len(self.refusals) < REFUSALS_COUNT:
                     self.refusals.append((self.now_ms, answer))
+
+    def _check(self) -> None:
+        faults = check(self.state)
+        if faults:
+            raise Broken("\n".join([f"at {self.now_ms} ms, step {self.step_count}:", *faults]))
 
     # -------------------------------------------------------------------------------- the runtime
 
@@ -281,8 +276,9 @@ class World:
         at_ms = self.now_ms + (order.grace_ms if waits else 0)
         heappush(self._exits, (at_ms, living.token, order.attempt))
 
-    def _lose(self, names: set[str]) -> None:
+    def _lose(self, at_ms: int, event: NodesChanged) -> None:
         """What ran on nodes that are gone is gone with them, and the rest of its gang."""
+        names = {node.name for node in event.nodes}
         for attempt, living in list(self._living.items()):
             lost = [rank for rank, place in enumerate(living.places) if place.node not in names]
             if not lost:
