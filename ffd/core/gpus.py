@@ -31,8 +31,9 @@ def assign(space: NodeSpace, ask: Resources, replicas: int, shared: ChooseShared
         free, places = space.gpus, []
         for _ in range(replicas):
             chosen = near(free, space.node.numa, ask.gpu_count)
-            free = [index for index in free if index not in chosen]
             places.append(Place(name, chosen))
+            if len(places) < replicas:
+                free = [index for index in free if index not in chosen]
         return places
     if ask.mig_count:
         slices = space.mig[ask.mig_profile]

@@ -88,11 +88,18 @@ class NodeSpace:
 
     def _shift_gpus(self, place: Place, millis: int) -> None:
         free = self.gpu_millis
+        if len(place.gpus) == len(free) and abs(millis) == WHOLE_MILLIS and self._is_all_alike(millis < 0):
+            self.whole_count = 0 if millis < 0 else len(free)  # a whole node: what the loop below comes to
+            self.gpu_millis = [0 if millis < 0 else WHOLE_MILLIS] * len(free)
+            return
         for index in place.gpus:
             if index < len(free):  # the node may have come back with fewer
                 before = free[index]
                 free[index] = before + millis
                 self.whole_count += (before + millis == WHOLE_MILLIS) - (before == WHOLE_MILLIS)
+
+    def _is_all_alike(self, is_free: bool) -> bool:
+        return self.whole_count == len(self.gpu_millis) if is_free else not any(self.gpu_millis)
 
     def free(self) -> tuple[Any, ...]:
         """All that is free, as one value: to compare, and to `restore` later."""
@@ -115,7 +122,14 @@ class NodeSpace:
         reason = unsuited(self.node, ask)
         if reason:
             return reason
-        count = len(places)
+        if self.room(ask) < len(places):
+            reason = self._short_of(len(places), ask)
+            if reason:
+                return reason
+        names_gpus = ask.gpu_count or ask.mig_count or any(place.gpus or place.mig for place in places)
+        return self._lacks_gpus(places, ask) if names_gpus else ""
+
+    def _short_of(self, count: int, ask: Resources) -> str:
         for wanted, there, what in (
             (count, self.slots, "slots"),
             (count * ask.cpu_millis, self.cpu_millis, "cpu"),
@@ -124,7 +138,7 @@ class NodeSpace:
         ):
             if wanted > max(there, 0):
                 return f"has {max(there, 0)} of {what} free, {wanted} are asked"
-        return self._lacks_gpus(places, ask) if ask.gpu_count or ask.mig_count else ""
+        return ""
 
     def _lacks_gpus(self, places: list[Place], ask: Resources) -> str:
         free, slices = list(self.gpu_millis), list(self.mig.get(ask.mig_profile, ()))

@@ -102,6 +102,7 @@ def test_changes_are_told_to_those_who_follow_as_long_as_they_are_remembered() -
         ((Place("n1", (0,)), Place("n1", (1,))), gpus(1), ""),
         ((Place("n1", (0,)), Place("n1", (0,))), gpus(1), "n1 has GPU 0 in use"),
         ((Place("n1", (2,)),), gpus(1), "n1 has GPU 2 in use"),
+        ((Place("n1", (0,)),), Resources(), "n1 is asked for GPUs (0,) and slices (): not what a replica gets"),
         ((Place("n1", (0, 0)),), gpus(2), "n1 is asked for GPUs (0, 0) and slices (): not what a replica gets"),
         ((Place("n1", (0,), 500),), gpus(1), "n1 is asked for 500 thousandths of a GPU where a replica gets 1000"),
         ((Place("n1", (2,), 400),), Resources(gpu_count=1, gpu_millis=400), ""),

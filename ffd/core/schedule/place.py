@@ -81,8 +81,9 @@ def _in_rank_order(rooms: Rooms, counts: Counts) -> Counts:
     """Nodes of a domain side by side, the widest level first; then as the inventory has them."""
     if len(counts) == 1:
         return counts
-    levels = rooms.space.topology.useful()[::-1]
-    return sorted(counts, key=lambda pair: (*(int(level.ids[pair[0]]) for level in levels), pair[0]))
+    at = np.array([index for index, _ in counts])
+    levels = [level.ids[at] for level in rooms.space.topology.useful()]  # the widest one last: the first to sort by
+    return [counts[k] for k in np.lexsort((at, *levels)).tolist()]
 
 
 # ------------------------------------------------------------------------------------------------------- whole nodes
@@ -93,6 +94,8 @@ def _one_node(rooms: Rooms, members: Ints | None, replicas: int, names: frozense
     room, score = rooms.room, rooms.score
     if members is not None:
         room, score = room[members], score[members]
+    elif not rooms.having[replicas:].any():
+        return None
     enough = room >= replicas
     if names:
         enough &= np.array([one.node.name in names for one in rooms.space.order], bool)
@@ -106,7 +109,7 @@ def _compact(rooms: Rooms, replicas: int) -> Counts | None:
     """Empty nodes filled wholly, the largest first, then the tightest node that holds the rest. Finds an answer
     whenever there is one: the rest is least after the largest nodes."""
     room = rooms.room
-    empty = np.flatnonzero((room > 0) & (room == rooms.capacity()))
+    empty = np.flatnonzero((room > 0) & (room == rooms.capacity))
     empty = empty[np.argsort(-room[empty], kind="stable")]
     sizes = room[empty].tolist()
     partly = room.copy()
@@ -134,16 +137,15 @@ def _spread(rooms: Rooms, members: Ints | None, replicas: int) -> Counts | None:
     counts = _one_node(rooms, members, replicas)
     if counts is not None:
         return counts
-    room = rooms.room if members is None else rooms.room[members]
-    fewest = _fewest_nodes(room, replicas)
+    fewest = _fewest_nodes(rooms.having if members is None else _having(rooms, members), replicas)
     if fewest is None:
         return None
     for level in rooms.space.topology.useful():
         for domain in _tightest_domains(rooms, level, members, replicas):
             inside = level.members(domain) if members is None else members[level.ids[members] == domain]
-            if _fewest_nodes(rooms.room[inside], replicas) == fewest:
+            if _fewest_nodes(_having(rooms, inside), replicas) == fewest:
                 return _pack(rooms, inside, replicas)
-    return _pack(rooms, np.arange(len(room)) if members is None else members, replicas)
+    return _pack(rooms, np.arange(len(rooms.room)) if members is None else members, replicas)
 
 
 def _tightest_domains(rooms: Rooms, level: Level, members: Ints | None, replicas: int) -> list[int]:
@@ -160,22 +162,27 @@ def _tightest_domains(rooms: Rooms, level: Level, members: Ints | None, replicas
     return chosen
 
 
-def _fewest_nodes(room: Ints, replicas: int) -> int | None:
+def _having(rooms: Rooms, members: Ints) -> Ints:
+    """`Rooms.having` of some nodes."""
+    return np.bincount(rooms.room[members])
+
+
+def _fewest_nodes(having: Ints, replicas: int) -> int | None:
     """How many nodes the gang needs at least; None when all together are too few."""
-    found = _threshold(room, replicas)
+    found = _threshold(having, replicas)
     if found is None:
         return None
     above, at_bound, rest = found[1:]
     return above + at_bound + (rest > 0)
 
 
-def _threshold(room: Ints, replicas: int) -> tuple[int, int, int, int] | None:
+def _threshold(having: Ints, replicas: int) -> tuple[int, int, int, int] | None:
     """(bound, nodes with more room than that, nodes with just that room that are filled, replicas left for one more
-    node): what filling the roomiest nodes first comes to."""
-    having = np.bincount(np.minimum(room, replicas))
+    node): what filling the roomiest nodes first comes to. No node has room for all."""
+    counts = having[:replicas].tolist()
     left, above = replicas, 0
-    for bound in range(len(having) - 1, 0, -1):
-        count = int(having[bound])
+    for bound in range(len(counts) - 1, 0, -1):
+        count = counts[bound]
         if count * bound >= left:
             return bound, above, left // bound, left % bound
         left -= count * bound
@@ -186,11 +193,10 @@ def _threshold(room: Ints, replicas: int) -> tuple[int, int, int, int] | None:
 def _pack(rooms: Rooms, members: Ints, replicas: int) -> Counts | None:
     """The roomiest nodes filled, the rest of the gang on the tightest other node that holds it."""
     room = rooms.room[members]
-    found = _threshold(room, replicas)
+    found = _threshold(np.bincount(room), replicas)
     if found is None:
         return None
     bound, _, at_bound, rest = found
-    room = np.minimum(room, replicas)
     full = members[room > bound]
     equal = members[room == bound]
     chosen = np.concatenate([full, _choose(rooms, equal, at_bound)])

@@ -7,8 +7,6 @@ what makes a node good (score).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +23,6 @@ Ints = NDArray[np.int64]
 Models = tuple[str, ...] | None  # GPU models that may be used; None = any
 
 REQUESTS_MOST_COUNT = 512  # kinds of requests whose vectors are kept; the one not used for longest goes first
-FEW = 8  # changed nodes that are looked at one by one rather than as vectors
 
 
 class Mirror:
@@ -53,21 +50,30 @@ class Mirror:
 
     def follow(self) -> None:
         space = self._space
-        changed: Iterable[int] | None = space.changed_since(self._seen) if self._seen >= 0 else None
-        for index in range(len(space.order)) if changed is None else dict.fromkeys(changed):
-            self._copy(index)
+        changed = space.changed_since(self._seen) if self._seen >= 0 else None
+        if changed is None:
+            self._copy(space.order)
+        elif changed:
+            self._copy([space.order[index] for index in dict.fromkeys(changed)])
         self._seen = space.change_count
 
-    def _copy(self, index: int) -> None:
-        one = self._space.order[index]
-        self.slots[index], self.cpu[index], self.memory[index] = one.slots, one.cpu_millis, one.memory_bytes
-        self.disk[index], self.whole[index], self.closed[index] = one.disk_bytes, one.whole_count, one.is_closed
-        if one.gpu_millis:
-            self.gpu_millis[index, : len(one.gpu_millis)] = one.gpu_millis
-        for profile, slices in one.mig.items():
-            if profile not in self.mig:
-                self.mig[profile] = np.zeros(len(self._space.order), np.int64)
-            self.mig[profile][index] = len(slices)
+    def _copy(self, those: list[NodeSpace]) -> None:
+        """All at once: a number written into an array by itself costs as much as a row of them."""
+        at = np.array([one.index for one in those], np.int64)
+        self.slots[at] = [one.slots for one in those]
+        self.cpu[at] = [one.cpu_millis for one in those]
+        self.memory[at] = [one.memory_bytes for one in those]
+        self.disk[at] = [one.disk_bytes for one in those]
+        self.whole[at] = [one.whole_count for one in those]
+        self.closed[at] = [one.is_closed for one in those]
+        widest = self.gpu_millis.shape[1]
+        if widest:
+            self.gpu_millis[at] = [one.gpu_millis + [0] * (widest - len(one.gpu_millis)) for one in those]
+        for one in those:
+            for profile, slices in one.mig.items():
+                if profile not in self.mig:
+                    self.mig[profile] = np.zeros(len(self._space.order), np.int64)
+                self.mig[profile][one.index] = len(slices)
 
     def room(self, ask: Resources, at: Ints | slice) -> Ints:
         """`NodeSpace.room` of each of these nodes, as if none lacked what is static."""
@@ -98,11 +104,23 @@ def _kind(node: Node) -> tuple[object, ...]:
 
 class Rooms:
     """The vectors of one kind of request. `room[k]`: replicas that node k holds now; `score[k]`: the higher the better,
-    -inf where there is no room; `total`: the sum of `room`."""
+    -inf where there is no room; `total`: the sum of `room`; `having[n]`: nodes with room for just n."""
 
     __slots__ = (
-        "_capacity", "_domains", "_mirror", "_scorer", "_seen", "_stamp", "ask", "hosts", "room", "score", "space",
-        "total", "used_at",
+        "_domains",
+        "_mirror",
+        "_scorer",
+        "_seen",
+        "_stamp",
+        "ask",
+        "capacity",
+        "having",
+        "hosts",
+        "room",
+        "score",
+        "space",
+        "total",
+        "used_at",
     )  # fmt: skip
 
     def __init__(self, space: Space, mirror: Mirror, scorer: Scorer, ask: Resources, models: Models) -> None:
@@ -117,7 +135,9 @@ class Rooms:
         self._seen = -1  # `Space.change_count` up to which these vectors are right
         self._stamp = -1  # of the scorer: what it knows of recent requests
         self._domains: dict[str, Ints] = {}  # level -> room of each domain
-        self._capacity: Ints | None = None
+        by_kind = [NodeSpace(node).room(ask) for node in mirror.kind_nodes]
+        self.capacity: Ints = np.array(by_kind, np.int64)[mirror.kinds] * self.hosts  # room if all were empty
+        self.having: Ints = np.zeros(0, np.int64)
 
     def follow(self) -> None:
         """Be right about what is free now."""
@@ -128,7 +148,7 @@ class Rooms:
             self._all()
         elif changed:
             unique = dict.fromkeys(changed)
-            if len(unique) <= FEW:
+            if len(unique) <= self._scorer.few_count:
                 for index in unique:
                     self._one(index)
             else:
@@ -140,6 +160,7 @@ class Rooms:
         self.room = self._mirror.room(self.ask, slice(None))
         self.room[~self.hosts] = 0
         self.total = int(self.room.sum())
+        self.having = np.bincount(self.room, minlength=int(self.capacity.max(initial=0)) + 1)
         self._domains.clear()
         self.score = np.full(len(self.room), -np.inf)
         self._judge(np.flatnonzero(self.room))
@@ -148,8 +169,11 @@ class Rooms:
         self._mirror.follow()
         room = self._mirror.room(self.ask, at)
         room[~self.hosts[at]] = 0
-        more = room - self.room[at]
+        before = self.room[at]
+        more = room - before
         self.total += int(more.sum())
+        np.subtract.at(self.having, before, 1)
+        np.add.at(self.having, room, 1)
         for word, sums in self._domains.items():
             np.add.at(sums, self.space.topology.level(word).ids[at], more)
         self.room[at] = room
@@ -163,20 +187,16 @@ class Rooms:
     def _one(self, index: int) -> None:
         one = self.space.order[index]
         room = one.room(self.ask) if self.hosts[index] else 0
-        more = room - int(self.room[index])
+        before = int(self.room[index])
+        more = room - before
         if more:
             self.room[index] = room
             self.total += more
+            self.having[before] -= 1
+            self.having[room] += 1
             for word, sums in self._domains.items():
                 sums[self.space.topology.level(word).ids[index]] += more
         self.score[index] = self._scorer.score(one, self.ask) if room else -np.inf
-
-    def capacity(self) -> Ints:
-        """Replicas that each node would hold if it were empty."""
-        if self._capacity is None:
-            by_kind = [NodeSpace(node).room(self.ask) for node in self._mirror.kind_nodes]
-            self._capacity = np.array(by_kind, np.int64)[self._mirror.kinds] * self.hosts
-        return self._capacity
 
     def domain_rooms(self, level: Level) -> Ints:
         """Room of each domain of the level."""

@@ -32,6 +32,8 @@ Floats = NDArray[np.float64]
 
 GPU_FREE_FIRST = 1e6  # what asks no GPU goes where there is none, before all else
 FIT_WEIGHT = 100.0  # thousandths of fragmentation that a node's whole size of bestfit is worth
+FEW_COUNT, FEW_KNOWN_COUNT = 8, 32  # nodes that are judged one by one: when most must be worked out, when few must
+LATELY_COUNT = 1_000  # questions after which older ones count half
 KNOWN_MOST_COUNT = 20_000  # states of nodes whose gain is remembered
 FRONT_WEIGHT = 0.1  # thousandths of fragmentation that one place further to the front of the inventory is worth
 
@@ -41,6 +43,10 @@ class Scorer(Protocol):
 
     @property
     def stamp(self) -> int: ...
+
+    @property
+    def few_count(self) -> int:
+        """So many nodes are judged faster one by one than as vectors."""
 
     def score(self, space: NodeSpace, ask: Resources) -> float:
         """Of one node: what `scores` says of it."""
@@ -54,7 +60,7 @@ class Scorer(Protocol):
 class BestFit:
     """Least is left: cpu and GPUs as shares of the largest node's, then slots."""
 
-    stamp = 0
+    stamp, few_count = 0, FEW_KNOWN_COUNT
 
     def __init__(self, space: Space, mirror: Mirror) -> None:
         self._mirror = mirror
@@ -89,6 +95,7 @@ class Gradient:
         self._stamp, self._seen = -1, -1
         self._fragments = Fragments({}, [])
         self._known: dict[tuple[object, ...], float] = {}
+        self._asked_count, self._learnt_count = 0, 0  # lately
         self._counts: Ints = np.zeros((0, 0), np.int64)
         self._sums: Ints = self._counts
         self._useful: Floats = np.zeros(0)
@@ -96,6 +103,10 @@ class Gradient:
     @property
     def stamp(self) -> int:
         return self._space.mix.stamp
+
+    @property
+    def few_count(self) -> int:
+        return FEW_KNOWN_COUNT if self._learnt_count * 8 <= self._asked_count else FEW_COUNT
 
     def judged(self, gains: Floats) -> Floats:
         """Gains as scores."""
@@ -114,6 +125,7 @@ class Gradient:
         if not ask.gpu_count and state[1] == state[2]:
             return 0.0  # no typical request asks just these cpus
         key = (*state, ask.gpu_count, ask.gpu_millis, tuple(sorted(space.gpu_millis)))
+        self._asked_count += 1
         found = self._known.get(key)
         if found is None:
             found = self._learn(key, self._fragments.gain(*state, np.array(space.gpu_millis), ask))
@@ -141,6 +153,9 @@ class Gradient:
         if len(self._known) >= KNOWN_MOST_COUNT:
             self._known.clear()
         self._known[key] = value
+        self._learnt_count += 1
+        if self._asked_count > LATELY_COUNT:
+            self._asked_count, self._learnt_count = self._asked_count // 2, self._learnt_count // 2
         return value
 
     def _renew(self) -> None:
