@@ -5,6 +5,8 @@ Never here: which workflows a caller may see (`access`), or how a caller proves 
 
 from __future__ import annotations
 
+import hmac
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -103,7 +105,8 @@ class TokenMinter:
         self._now_s = now_s
 
     def mint(self, attempt: AttemptId, expires_at_s: float) -> str:
-        """A token for this attempt, valid until `expires_at_s`."""
+        """A token for this attempt, valid until `expires_at_s`. Made by hand: each launch makes one, and a library
+        that looks at the key again each time takes ten times as long."""
         claims = {
             "iss": self.ISSUER,
             "aud": self.AUDIENCE,
@@ -114,7 +117,8 @@ class TokenMinter:
             "item": attempt.item,
             "attempt": attempt.attempt,
         }
-        return jwt.encode(claims, self._key, algorithm="HS256")
+        signed = _HEADER + b"." + _base64(msgspec.json.encode(claims))
+        return (signed + b"." + _base64(hmac.digest(self._key, signed, "sha256"))).decode()
 
     def verify(self, token: str) -> AttemptId:
         """The attempt a token names. Refusal (unauthenticated): not ours, altered, for another audience, or expired."""
@@ -143,6 +147,13 @@ class TokenMinter:
         if named.exp <= self._now_s():
             raise _bad_token("it has expired")
         return AttemptId(named.workflow, named.task, named.item, named.attempt)
+
+
+def _base64(data: bytes) -> bytes:
+    return urlsafe_b64encode(data).rstrip(b"=")
+
+
+_HEADER = _base64(b'{"alg":"HS256","typ":"JWT"}')
 
 
 class _Claims(msgspec.Struct):
