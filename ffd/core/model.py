@@ -57,8 +57,14 @@ class AttemptId(msgspec.Struct, frozen=True, array_like=True, gc=False, order=Tr
     attempt: int
 
     def path(self) -> str:
-        """Relative directory of this attempt's files (logs, outputs, exit status); runtime and log store share it."""
+        """Relative directory of what belongs to the attempt as a whole, and of all its replicas but the first."""
         return f"{self.workflow}/{self.task}.{self.item}.{self.attempt}"
+
+    def replica_path(self, rank: int) -> str:
+        """What the names of a replica's files (log, outputs, exit status) begin with; runtime and log store share it.
+        Those of the first lie beside the directory, so that most attempts need none: making one can cost as much as
+        starting a process."""
+        return f"{self.path()}/{rank}" if rank else self.path()
 
     def label(self) -> str:
         """`42/train[3]#2`: for messages and process titles. Not parsed by anybody."""

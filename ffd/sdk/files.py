@@ -110,6 +110,7 @@ class PendingCheckpoint:
             return
         temporary = f"{self._path}.{os.getpid()}"
         try:
+            os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
             with open(temporary, "wb") as file:
                 file.write(text.encode())
                 file.flush()

@@ -73,13 +73,13 @@ class GrownLogs(FileLogs):
         self.reads_count = 0
 
     def grow(self, attempt: AttemptId, rank: int, data: bytes) -> None:
-        path = self._directory / attempt.path() / f"{rank}.log"
+        path = self._directory / f"{attempt.replica_path(rank)}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
             file.write(data)
 
     def drop(self, attempt: AttemptId, rank: int, start: int, end: int) -> None:
-        (self._directory / attempt.path() / f"{rank}.dropped").write_text(f"{start} {end}")
+        (self._directory / f"{attempt.replica_path(rank)}.dropped").write_text(f"{start} {end}")
 
     async def read(self, attempt: AttemptId, rank: int, offset: int, limit_bytes: int) -> Chunk:
         self.reads_count += 1

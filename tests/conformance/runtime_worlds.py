@@ -167,7 +167,7 @@ async def run(world: LocalWorld, order: Launch) -> ReplicaExited:
 
 
 def log_of(world: LocalWorld, attempt: AttemptId = A, rank: int = 0) -> bytes:
-    return (world.state_dir / "runs" / attempt.path() / f"{rank}.log").read_bytes()
+    return (world.state_dir / "runs" / f"{attempt.replica_path(rank)}.log").read_bytes()
 
 
 def live_entries(world: LocalWorld) -> list[str]:

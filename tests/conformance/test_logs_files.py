@@ -29,7 +29,7 @@ class Log:
 
     def __init__(self, folder: Path) -> None:
         self.store = FileLogs(folder)
-        self.path = folder / "runs" / A.path() / "0.log"
+        self.path = folder / "runs" / f"{A.replica_path(0)}.log"
 
     def write(self, data: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,10 +102,12 @@ def test_ranks_and_age(log: Log) -> None:
         assert await log.store.ranks(A) == []
         assert await log.store.touched_at_ms(A) == 0
         log.write(b"x")
+        others = log.path.with_suffix("")
+        others.mkdir()
         for name in ("2.log", "10.log", "1.output", "x.log", "2.log.new"):
-            (log.path.parent / name).touch()
-        for rank, at_s in ((0, 100), (2, 2_000), (10, 300)):
-            os.utime(log.path.parent / f"{rank}.log", (at_s, at_s))
+            (others / name).touch()
+        for path, at_s in ((log.path, 100), (others / "2.log", 2_000), (others / "10.log", 300)):
+            os.utime(path, (at_s, at_s))
         assert await log.store.ranks(A) == [0, 2, 10]
         assert await log.store.touched_at_ms(A) == 2_000_000
 
@@ -114,7 +116,7 @@ def test_ranks_and_age(log: Log) -> None:
 
 def test_removing_a_workflow_removes_all_of_it_and_nothing_else(log: Log, tmp_path: Path) -> None:
     log.write(b"x")
-    other = tmp_path / "runs" / "77" / "a.0.1" / "0.log"
+    other = tmp_path / "runs" / "77" / "a.0.1.log"
     other.parent.mkdir(parents=True)
     other.touch()
     asyncio.run(log.store.remove(7))

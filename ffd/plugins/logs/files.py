@@ -1,7 +1,7 @@
 """Logs as the replicas of the local runtime write them: one file each, read by offset. Nothing is copied.
 
-    <state_dir>/runs/<attempt's path>/<rank>.log      all bytes ever written, at their offsets
-    <state_dir>/runs/<attempt's path>/<rank>.dropped  "start end": what was given back to the disk
+    <state_dir>/runs/<replica's path>.log      all bytes ever written, at their offsets
+    <state_dir>/runs/<replica's path>.dropped  "start end": what was given back to the disk
 
 Never here: writing or trimming logs (the runtime), following several at once (`api.logs`).
 """
@@ -56,12 +56,14 @@ class FileLogs:
             await changed
 
     async def ranks(self, attempt: AttemptId) -> list[int]:
+        """The first has its log beside the directory of the others, which is there for gangs only."""
+        first = [0] if os.path.exists(f"{self._path(attempt, 0)}.log") else []
         try:
             names = os.listdir(f"{self._root}/{attempt.path()}")
         except FileNotFoundError:
-            return []
+            return first
         stems = (name.removesuffix(".log") for name in names if name.endswith(".log"))
-        return sorted(int(stem) for stem in stems if stem.isdecimal())
+        return first + sorted(int(stem) for stem in stems if stem.isdecimal())
 
     async def touched_at_ms(self, attempt: AttemptId) -> int:
         newest = 0
@@ -82,7 +84,7 @@ class FileLogs:
             self._changes = None
 
     def _path(self, attempt: AttemptId, rank: int) -> str:
-        return f"{self._root}/{attempt.path()}/{rank}"
+        return f"{self._root}/{attempt.replica_path(rank)}"
 
 
 def read(path: str, offset: int, limit_bytes: int) -> Chunk:

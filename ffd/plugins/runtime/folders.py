@@ -38,8 +38,11 @@ class Folders:
         """See to it that the directory is there, with its parents; for this user only. OSError when it cannot be."""
         if os.path.isdir(path):
             return
+        parent = os.path.dirname(path)
+        if not os.path.isdir(parent):
+            self.make(parent)
         while self._stock:
-            with contextlib.suppress(OSError):  # another daemon took it, or there is no parent yet
+            with contextlib.suppress(OSError):  # another daemon took it
                 os.rename(self._stock.popleft(), path)
                 return
         os.makedirs(path, mode=0o700, exist_ok=True)

@@ -41,8 +41,8 @@ from ffd.plugins.runtime import processes, remains
 from ffd.plugins.runtime.folders import Folders
 from ffd.plugins.runtime.hunter import Hunter
 from ffd.plugins.runtime.keeper import Keeper
-from ffd.plugins.runtime.machine import Devices, this_machine
-from ffd.plugins.runtime.prepare import Prepared, Unstartable, prepare, replica_path, stop_path
+from ffd.plugins.runtime.machine import this_machine
+from ffd.plugins.runtime.prepare import Here, Prepared, Unstartable, inherited, prepare, replica_path, stop_path
 from ffd.plugins.runtime.records import Facts, Key, Records, key_of, name_of
 from ffd.plugins.runtime.warden_link import Told, WardenLink
 
@@ -84,7 +84,7 @@ class LocalRuntime:
         self._records = Records(self._root)
         self._folders = Folders(self._root)
         self._pretend = parse_pretend(pretend) if pretend else ()
-        self._devices = Devices()  # of this machine, once its inventory was taken
+        self._here = Here(self._folders, inherited())
         self._slot_count = slot_count
         self._output_bytes = output_bytes
         self._tail_bytes = tail_bytes
@@ -137,7 +137,7 @@ class LocalRuntime:
         key = (order.attempt, rank)
         try:
             leader_record = self._records.path((order.attempt, 0))
-            prepared = prepare(self._folders, order, rank, credentials(), leader_record, self._devices)
+            prepared = prepare(self._here, order, rank, credentials(), leader_record)
         except Unstartable as fault:
             self._tell(LaunchFailed(*key, "error", str(fault), _now_ms()))
         except OSError as error:
@@ -378,7 +378,7 @@ class LocalRuntime:
     async def inventory(self) -> tuple[Node, ...]:
         if self._pretend:
             return self._pretend
-        node, self._devices = await anyio.to_thread.run_sync(this_machine, Path(self._root), self._slot_count)
+        node, self._here.devices = await anyio.to_thread.run_sync(this_machine, Path(self._root), self._slot_count)
         return (node,)
 
     async def forget(self, attempts: Sequence[AttemptId]) -> None:

@@ -1,8 +1,11 @@
 """What one replica needs before it can start: its files, its environment, its command.
 
-    <root>/<workflow>/<task>.<item>.<attempt>/     AttemptId.path(): the attempt's directory, and its spool
-        <rank>.log .output .stop .script .with.json .work/ .record
-        port                                       of a gang
+    <root>/<workflow>/<task>.<item>.<attempt>      AttemptId.path(); `own` below begins with it
+        .log .output .stop .script .with.json .work/ .record
+        /                                          the attempt's directory, only where it is needed:
+            <rank>.log ...                         the same of the other replicas of a gang
+            port                                   of a gang
+            <rank>.checkpoint.json                 spool of the SDK, which makes the directory for it
     <root>/<workflow>/<task>.<item>.checkpoint/    shared by all attempts of the item
 
 Few files on purpose: making one can cost as much as starting a process. Called by `local`. Never
@@ -54,7 +57,7 @@ class Prepared(msgspec.Struct, frozen=True):
 
 def replica_path(root: str, attempt: AttemptId, rank: int) -> str:
     """What the names of all files of a replica begin with."""
-    return f"{root}/{attempt.path()}/{rank}"
+    return f"{root}/{attempt.replica_path(rank)}"
 
 
 def stop_path(root: str, attempt: AttemptId, rank: int) -> str:
@@ -62,16 +65,30 @@ def stop_path(root: str, attempt: AttemptId, rank: int) -> str:
     return f"{replica_path(root, attempt, rank)}.stop"
 
 
-def prepare(
-    folders: Folders, order: Launch, rank: int, env: dict[str, str], leader_record: str, devices: Devices | None = None
-) -> Prepared:
-    """Make the directories and files of one replica. Idempotent. `leader_record`: the record of rank 0. `devices`: what
-    the driver calls them; None = by their indices."""
+class Here(msgspec.Struct):
+    """What all replicas share: where their files are made, what they inherit of our environment, and what the driver
+    calls the GPUs (known once the inventory of this machine was taken)."""
+
+    folders: Folders
+    inherited: dict[str, str] = {}
+    devices: Devices = Devices()
+
+
+def inherited() -> dict[str, str]:
+    """What tasks get of the environment of this process."""
+    return {name: os.environ[name] for name in INHERITED if name in os.environ}
+
+
+def prepare(here: Here, order: Launch, rank: int, env: dict[str, str], leader_record: str) -> Prepared:
+    """Make the directories and files of one replica. Idempotent. `leader_record`: the record of rank 0."""
+    folders = here.folders
     own = replica_path(folders.root, order.attempt, rank)
     folders.make(os.path.dirname(own))
-    variables = _environment(folders, order, rank, env, devices or Devices())
+    variables = {**here.inherited, **order.env, **env}
+    _add_own(variables, here, order, rank)
     cwd = _working_directory(folders, order, own)
-    _write_files(order.files, cwd)
+    if order.files:
+        _write_files(order.files, cwd)
     command = _command(order, rank, own, variables, leader_record)
     if not command or any("\0" in word for word in command):
         raise Unstartable("the command holds a NUL" if command else "there is no command to run")
@@ -172,30 +189,28 @@ def _program(name: str, cwd: str, env: dict[str, str]) -> str:
 # ------------------------------------------------------------------------------------------------------ environment
 
 
-def _environment(folders: Folders, order: Launch, rank: int, env: dict[str, str], devices: Devices) -> dict[str, str]:
-    """Later wins: what is inherited, what the document says, what the core and the shell add, what belongs to this
-    replica."""
+def _add_own(found: dict[str, str], here: Here, order: Launch, rank: int) -> None:
+    """What belongs to this replica. It wins over what is inherited, what the document says, and what the core and the
+    shell add, which win over each other in this order."""
+    folders = here.folders
     own = replica_path(folders.root, order.attempt, rank)
-    folder = os.path.dirname(own)
-    found = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    found.update(order.env)
-    found.update(env)
+    folder = f"{folders.root}/{order.attempt.path()}"
     found["FFD_RANK"] = str(rank)
     found["FFD_OUTPUT"] = f"{own}.output"
     found["FFD_CHECKPOINT_DIR"] = order.checkpoint_path or _checkpoint_folder(folders, order)
     found["FFD_SPOOL_DIR"] = folder
-    found[MARK] = stop_path(folders.root, order.attempt, rank)
+    found[MARK] = f"{own}.stop"
     ask = order.resources
     if ask.gpu_count or ask.mig_count:
-        found["CUDA_VISIBLE_DEVICES"] = devices.visible(order.places[rank], ask.mig_profile)
+        found["CUDA_VISIBLE_DEVICES"] = here.devices.visible(order.places[rank], ask.mig_profile)
     if ask.gpu_count and ask.gpu_millis < WHOLE_MILLIS:
         found["FFD_GPU_FRACTION"] = f"{ask.gpu_millis / WHOLE_MILLIS:g}"
     if len(order.places) > 1 or order.launcher != "none":
+        folders.make(folder)
         found.update(gangs.variables(order, rank, folder))
     for name, value in found.items():
         if "\0" in value or "\0" in name:
             raise Unstartable(f"the variable {name!r} holds a NUL, which no environment can")
-    return found
 
 
 def _checkpoint_folder(folders: Folders, order: Launch) -> str:

@@ -1,7 +1,7 @@
 """Records: one small file per replica tells whether it ran, lives, and how it ended, whatever happened to the daemon.
 
     <root>/live/<workflow>.<task>.<item>.<attempt>.<rank>     from the launch until the core has settled the attempt
-    <root>/<attempt's path>/<rank>.record                     from then on: nothing starts it again
+    <root>/<replica's path>.record                            from then on: nothing starts it again
 
 Lines, appended by the warden: `boot <id>` and `start` before anything is started, `pid <n>`, then `exit <code>` or
 `signal <n>`; by the daemon: `barred`, it shall never start. At most one process per replica, for all time: one is
@@ -70,7 +70,7 @@ class Records:
         return f"{self._live}/{name_of(key)}"
 
     def _settled_path(self, key: Key) -> str:
-        return f"{self._root}/{key[0].path()}/{key[1]}.record"
+        return f"{self._root}/{key[0].replica_path(key[1])}.record"
 
     def bar(self, key: Key) -> None:
         """See to it that a replica that never started never will. No-op when it has, after all."""
