@@ -172,6 +172,7 @@ class MemoryStore:
                 rows.tasks.update(found.tasks)
                 rows.items.update(found.items)
                 rows.specs.update(found.specs)
+        rows.specs = dict(sorted(rows.specs.items()))
         return Loaded(await self.head(), rows)
 
     async def commit(self, batch: Batch) -> Head:
