@@ -122,7 +122,7 @@ def test_a_failed_write_is_not_taken_for_a_commit(tmp_path: Path) -> None:
         async with await SqliteStore.open(tmp_path) as store:
             lease = await lead(store)
             await commit(store, lease, added("a"), accepted(1))
-            large = batch(lease.epoch, 2, accepted(2), progress(2, "t", range(3_000), b"x" * 300))
+            large = batch(lease.epoch, 2, accepted(2), progress(2, "t", range(3_000), b"x" * 3_000))
             with _file_size_limit((tmp_path / "ffd.db-wal").stat().st_size + 100_000):
                 await raises(Unavailable, store.commit(large))
             assert (await store.head()).number == 1

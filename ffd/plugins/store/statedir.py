@@ -15,6 +15,7 @@ from ffd.plugins.ports import Head
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
+ZEROS_BYTES = 1 << 20  # written at once
 NETWORK_FILESYSTEMS = frozenset(
     {
         "9p", "afs", "beegfs", "ceph", "cifs", "fuse.beegfs", "fuse.ceph", "fuse.gcsfuse", "fuse.glusterfs",
@@ -39,6 +40,23 @@ def prepare(directory: Path, database: Path) -> None:
             f"the state directory {directory} cannot be used: {error.strerror}",
             hint="make it writable for the user that runs the daemon, or choose another (daemon.state_dir)",
         ) from error
+
+
+def lengthen(path: Path, size_bytes: int) -> None:
+    """Make a file that long, with zeros that are on the disk when this returns. OSError: it is as long as before."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        before = os.fstat(descriptor).st_size
+        try:
+            missing = max(0, size_bytes - before)
+            while missing:
+                missing -= os.pwrite(descriptor, bytes(min(missing, ZEROS_BYTES)), size_bytes - missing)
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, before)
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def refuse_network(directory: Path, mounts: str) -> None:
