@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -114,14 +114,21 @@ class SqliteStore:
         self._open()
         if not self._jobs.acquire(blocking=False):
             raise Unavailable(f"{JOBS_COUNT} writes wait for the disk already")
-        return await self._submit(job, *args, done=lambda _: self._jobs.release())
+        return await self._submit(job, *args, done=self._jobs.release)
 
-    async def _submit(self, job: Callable[..., T], *args: Any, done: Callable[[object], None] | None = None) -> T:
-        """Run a job in the writer thread. Cancelling the caller does not take it out of the queue."""
-        future = self._thread.submit(self._writer.call, job, *args)
-        if done is not None:
-            future.add_done_callback(done)
-        return await asyncio.shield(asyncio.wrap_future(future))
+    def _submit(self, job: Callable[..., T], *args: Any, done: Callable[[], None] = lambda: None) -> asyncio.Future[T]:
+        """Run a job in the writer thread. Cancelling the caller does not take it out of the queue. Its outcome comes
+        back in one turn of the loop, where asyncio's own way takes three: every commit waits for it."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[T] = loop.create_future()
+
+        def tell(outcome: Future[T]) -> None:
+            done()
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_settle, waiter, outcome)
+
+        self._thread.submit(self._writer.call, job, *args).add_done_callback(tell)
+        return waiter
 
     async def _read(self, sql: str, parameters: Iterable[Any]) -> list[Any]:
         try:
@@ -135,7 +142,7 @@ class SqliteStore:
 
     def _tidy(self) -> None:
         self._tidying = None
-        future = asyncio.wrap_future(self._thread.submit(self._writer.tidy))
+        future = self._submit(self._writer.tidy)
         future.add_done_callback(lambda done: done.result())  # what it raises is our mistake: to the loop's handler
 
     # ------------------------------------------------------------------------------------------------------ writing
@@ -227,6 +234,16 @@ def _look(database: Path) -> Loaded:
     with closing(sqlite3.connect(_read_only(database), uri=True, isolation_level=None)) as db:
         db.execute("BEGIN")
         return loaded_of(db)
+
+
+def _settle(waiter: asyncio.Future[T], outcome: Future[T]) -> None:
+    if waiter.done():
+        return  # cancelled
+    error = outcome.exception()
+    if error is None:
+        waiter.set_result(outcome.result())
+    else:
+        waiter.set_exception(error)
 
 
 def _read_only(database: Path) -> str:
