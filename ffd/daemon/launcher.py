@@ -182,6 +182,7 @@ class Launcher:
             while not self._settled:
                 self._settled_woken.clear()
                 await self._settled_woken.wait()
+            await anyio.lowlevel.checkpoint()  # what the same commit lets start goes first
             batch, self._settled = self._settled[:FORGET_COUNT], self._settled[FORGET_COUNT:]
             await self._parts.failpoints.reach("forget.before")
             try:
@@ -190,4 +191,3 @@ class Launcher:
             except Unavailable:
                 self._settled = [*batch, *self._settled]
                 await self._parts.clock.sleep_ms(backoff.next_ms())
-            await anyio.lowlevel.checkpoint()
