@@ -19,7 +19,7 @@ from ffd.core.model import Place
 from ffd.core.reports import LaunchFailed, ReplicaStarted
 from ffd.errors import Unavailable
 from ffd.plugins.runtime.records import Records
-from ffd.plugins.runtime.warden import claim
+from ffd.plugins.runtime.warden import BLANKS, BLANKS_COUNT, Blanks, claim
 from ffd.testing.conformance.runtime import Wish, attempt_of, launched_waiting, opened
 
 A = attempt_of("a")
@@ -73,7 +73,7 @@ def test_an_exit_that_cannot_be_looked_at_is_not_lost(tmp_path: Path, monkeypatc
     real_open = os.open
 
     def refusing_open(path: str, *rest: int, **more: int) -> int:
-        if str(path).endswith("/live/7.a.0.1.0"):
+        if str(path).endswith("/7/a.0.1.output"):
             for number in refusals:
                 raise OSError(number, os.strerror(number))
         return real_open(path, *rest, **more)
@@ -176,3 +176,71 @@ def test_what_is_barred_is_never_claimed(tmp_path: Path) -> None:
     sight = records.look((A, 0))
     assert sight is not None
     assert sight.facts.is_barred
+
+
+# ------------------------------------------------------------------------------------------------- made in advance
+
+
+@pytest.fixture
+def blanks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Blanks]:
+    """As the warden has them, some of each kind in stock, one record given away already."""
+    monkeypatch.chdir(tmp_path)
+    made = Blanks()
+    assert not made.are_lacking()  # before the first request it is not known what to write
+    held = [made.claim("first", "boot")]
+    while made.are_lacking():
+        made.make()
+    yield made
+    for record in [*held, *(record for record, _ in made.records)]:
+        os.close(record)
+
+
+def test_a_record_made_in_advance_is_like_any_other(blanks: Blanks) -> None:
+    record = blanks.claim("second", "boot")
+    assert len(blanks.records) == BLANKS_COUNT - 1
+    assert Path("second").read_bytes() == Path("first").read_bytes() == b"boot boot\nstart\n"
+    assert blanks.claim("second", "boot") == claim("second", "boot") == -1  # held
+    os.close(record)
+    assert blanks.claim("second", "boot") == claim("second", "boot") == -1  # spent
+    assert len(blanks.records) == BLANKS_COUNT - 1
+
+
+def test_a_log_made_in_advance_replaces_none(blanks: Blanks) -> None:
+    Path("old.log").write_bytes(b"said")
+    for name in ("new.log", "old.log", "missing/new.log"):
+        blanks.give_log(name)
+    assert (Path("new.log").read_bytes(), Path("old.log").read_bytes()) == (b"", b"said")
+    assert len(blanks.logs) == BLANKS_COUNT - 1
+
+
+def test_where_files_have_one_name_only_they_are_made_as_needed(
+    blanks: Blanks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    os.close(blanks.claim("second", "boot"))
+    blanks.give_log("new.log")
+    assert Path("second").read_bytes() == b"boot boot\nstart\n"
+    assert (len(blanks.records), len(blanks.logs), os.path.exists("new.log")) == (BLANKS_COUNT, BLANKS_COUNT, False)
+
+
+def test_a_full_disk_ends_the_making_until_one_is_asked_for(blanks: Blanks, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    os.close(blanks.claim("second", "boot"))
+    with monkeypatch.context() as full:
+        full.setattr(os, "open", refuse)
+        assert blanks.are_lacking()
+        blanks.make()
+        assert not blanks.are_lacking()
+    os.close(blanks.claim("third", "boot"))
+    assert blanks.are_lacking()
+
+
+def test_what_another_warden_made_is_removed(blanks: Blanks) -> None:
+    assert len(os.listdir(BLANKS)) == 2 * BLANKS_COUNT
+    Blanks()
+    assert os.listdir(BLANKS) == []

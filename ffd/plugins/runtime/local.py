@@ -24,6 +24,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -43,7 +44,7 @@ from ffd.plugins.runtime.hunter import Hunter
 from ffd.plugins.runtime.keeper import Keeper
 from ffd.plugins.runtime.machine import this_machine
 from ffd.plugins.runtime.prepare import Here, Prepared, Unstartable, inherited, prepare, replica_path, stop_path
-from ffd.plugins.runtime.records import Facts, Key, Records, key_of, name_of
+from ffd.plugins.runtime.records import Facts, Key, Records, name_of
 from ffd.plugins.runtime.warden_link import Told, WardenLink
 
 HOLD_S = 0.003  # a start waits so long for other reports: with its exit, for the quickest tasks, half the commits
@@ -89,7 +90,7 @@ class LocalRuntime:
         self._output_bytes = output_bytes
         self._tail_bytes = tail_bytes
         self._boot_id = processes.boot_id()
-        self._replicas: dict[Key, Replica] = {}
+        self._replicas: dict[str, Replica] = {}  # by the names of their records
         self._ended: dict[AttemptId, set[int]] = {}  # reported and not yet forgotten: ranks
         self._warden = WardenLink(self._root, self._told, self._warden_lost)
         self._recovering: asyncio.Task[None] | None = None
@@ -121,7 +122,7 @@ class LocalRuntime:
     def _launch(self, order: Launch, rank: int, credentials: Credentials) -> None:
         """OSError when it cannot be known whether it ran: then nothing is started, nor told."""
         key = (order.attempt, rank)
-        replica = self._replicas.get(key)
+        replica = self._replicas.get(name_of(key))
         sight = None if replica else self._records.look(key)
         if replica is not None:
             self._tell_started(replica)
@@ -143,8 +144,9 @@ class LocalRuntime:
         except OSError as error:
             self._tell(LaunchFailed(*key, *_launch_fault(error.errno or 0), _now_ms()))
         else:
-            self._replicas[key] = Replica(key, prepared=prepared)
-            self._warden.start(name_of(key), prepared, self._boot_id)
+            name = name_of(key)
+            self._replicas[name] = Replica(key, prepared=prepared)
+            self._warden.start(name, prepared, self._boot_id)
 
     def _tell_started(self, replica: Replica) -> None:
         """Of one that is being started or ended, the rest comes by itself."""
@@ -156,15 +158,14 @@ class LocalRuntime:
     # ------------------------------------------------------------------------------------- what the warden tells
 
     def _told(self, told: Told) -> None:
-        key = key_of(told.name)
-        replica = self._replicas.get(key) if key else None
+        replica = self._replicas.get(told.name)
         if replica is None or replica.is_over:
             return  # another daemon's: it hears of it too
         if told.told == "started":
             self._follow(replica, told.pid)
             self._tell_started(replica)
         elif told.told == "ended":
-            self._retrying(self._end, replica)
+            self._retrying(partial(self._end, told), replica)
         elif told.told == "known":
             self._retrying(self._start_again, replica)
         else:
@@ -173,7 +174,7 @@ class LocalRuntime:
 
     def _follow(self, replica: Replica, pid: int) -> None:
         replica.pid, replica.prepared = pid, None
-        self._replicas[replica.key] = replica
+        self._replicas[name_of(replica.key)] = replica
         self._keeper.watch(f"{replica_path(self._root, *replica.key)}.log")
 
     def _start_again(self, replica: Replica) -> None:
@@ -193,7 +194,7 @@ class LocalRuntime:
 
         def answered(pids: dict[str, int]) -> None:
             for name, key in names.items():
-                replica = self._replicas.get(key) or Replica(key)
+                replica = self._replicas.get(name) or Replica(key)
                 if name in pids:
                     self._follow(replica, pids[name])
                     living(replica)
@@ -228,20 +229,21 @@ class LocalRuntime:
     def _retrying(self, step: Callable[[Replica], None], replica: Replica) -> None:
         """Take a step with a replica; when the machine does not let us (no descriptor left), again later: nothing of
         what happened to it must get lost."""
-        self._replicas.setdefault(replica.key, replica)
+        self._replicas.setdefault(name_of(replica.key), replica)
         try:
             step(replica)
         except OSError:
             loop = asyncio.get_running_loop()
             replica.retry_timer = loop.call_later(RETRY_S, self._retrying, step, replica)
 
-    def _end(self, replica: Replica) -> None:
+    def _end(self, told: Told, replica: Replica) -> None:
         """The main process is gone, and its group; in the common case there was nothing else."""
-        sight = self._records.look(replica.key)
-        if sight is not None and not sight.is_held and not replica.kill_at_s:
-            self._gone(replica, sight.facts)
-        else:
+        if replica.kill_at_s:
             self._end_rest(replica)
+        elif told.is_free:
+            self._gone(replica, Facts(exit_code=told.exit, signal=told.signal))
+        else:
+            self._gone_before(replica)
 
     def _gone_before(self, replica: Replica) -> None:
         """It ended while we did not look. If the warden saw it, that was an ordinary end."""
@@ -269,7 +271,7 @@ class LocalRuntime:
 
     def _drop(self, replica: Replica) -> None:
         replica.close()
-        del self._replicas[replica.key]
+        del self._replicas[name_of(replica.key)]
 
     def _exit_report(self, key: Key, facts: Facts) -> ReplicaExited:
         own = replica_path(self._root, *key)
@@ -294,7 +296,7 @@ class LocalRuntime:
         await self._warden.drained()
 
     def _stop_any(self, key: Key, grace_ms: int, reason: str) -> None:
-        replica = self._replicas.get(key)
+        replica = self._replicas.get(name_of(key))
         sight = None if replica else self._records.look(key)
         if replica is not None:
             self._stop(replica, grace_ms, reason)

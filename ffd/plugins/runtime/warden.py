@@ -32,6 +32,8 @@ RECORD_FD = 9  # under this number a replica inherits its record, and with it th
 READ_BYTES = 1 << 16
 BACKLOG_COUNT = 16
 NEW_MS = 10_000  # how long a new warden waits for its first daemon
+BLANKS = f"blank-{PROTOCOL}"  # directory of files made in advance
+BLANKS_COUNT = 8  # of each kind
 IN_USE = 3  # exit code: another warden has this ROOT
 
 SPENT = (b"start\n", b"barred\n")
@@ -73,7 +75,7 @@ class Warden:
         self.connections: dict[int, Connection] = {}
         self.pids: dict[str, int] = {}  # living children by the names of their records
         self.names: dict[int, str] = {}
-        self.boot_id = ""
+        self.blanks = Blanks()
         self.poll = select.poll()
         self.wakeup, write_end = os.pipe()
         for fd in (self.wakeup, write_end):
@@ -90,8 +92,11 @@ class Warden:
         """Until nobody needs it any more. The first daemon is about to connect: it is waited for, a while."""
         is_new = True
         while is_new or self.connections or self.pids:
-            events = self.poll.poll(NEW_MS if is_new else None)
-            if not events:
+            is_lacking = self.blanks.are_lacking()
+            events = self.poll.poll(0 if is_lacking else NEW_MS if is_new else None)
+            if is_lacking and not events:
+                self.blanks.make()
+            elif not events:
                 return
             for fd, _ in events:
                 if fd == self.listener.fileno():
@@ -143,10 +148,11 @@ class Warden:
         name = request["name"]
         record = -1
         try:
-            record = claim(f"live/{name}", request["boot_id"])
+            record = self.blanks.claim(f"live/{name}", request["boot_id"])
             if record < 0:
                 connection.tell(name=name, told="known")
                 return
+            self.blanks.give_log(request["log"])
             pid = self.spawn(record, request)
         except (OSError, ValueError) as error:
             if record >= 0:
@@ -194,8 +200,7 @@ class Warden:
 
     def woken(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            while os.read(self.wakeup, READ_BYTES):
-                pass
+            os.read(self.wakeup, READ_BYTES)
         while self.pids and (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
             self.ended(ended)
 
@@ -204,12 +209,66 @@ class Warden:
         with contextlib.suppress(OSError):
             os.killpg(ended.si_pid, signal.SIGKILL)
         name = self.names.pop(ended.si_pid)
-        word = b"exit" if ended.si_code == os.CLD_EXITED else b"signal"
-        note(f"live/{name}", b"%s %d\n" % (word, ended.si_status))
+        word = "exit" if ended.si_code == os.CLD_EXITED else "signal"
+        is_free = note(f"live/{name}", f"{word} {ended.si_status}\n".encode())
         os.waitpid(ended.si_pid, 0)
         del self.pids[name]
         for connection in self.connections.values():
-            connection.tell(name=name, told="ended")
+            connection.tell(name=name, told="ended", is_free=is_free, **{word: ended.si_status})
+
+
+class Blanks:
+    """Files made in advance, while there is nothing else to do: making one can cost as much as starting a process,
+    giving it a name costs little. Some are records, locked and with `start` in them; the others are empty logs."""
+
+    def __init__(self) -> None:
+        self.boot_id = ""  # not known before the first request
+        self.records: list[tuple[int, str]] = []
+        self.logs: list[str] = []
+        self.made_count = 0
+        self.is_stuck = False  # the machine does not let us: tried again when one is asked for
+        os.makedirs(BLANKS, mode=0o700, exist_ok=True)
+        for name in os.listdir(BLANKS):  # of a warden before us
+            os.unlink(f"{BLANKS}/{name}")
+
+    def are_lacking(self) -> bool:
+        return len(self.records) < BLANKS_COUNT and self.boot_id != "" and not self.is_stuck
+
+    def make(self) -> None:
+        """One of each kind."""
+        self.made_count += 1
+        record, log = f"{BLANKS}/{self.made_count}.record", f"{BLANKS}/{self.made_count}.log"
+        try:
+            self.records.append((claim(record, self.boot_id), record))
+            os.close(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError:
+            self.is_stuck = True
+        else:
+            self.logs.append(log)
+
+    def claim(self, path: str, boot_id: str) -> int:
+        """As the function below. OSError when the machine does not let us."""
+        self.is_stuck = False
+        self.boot_id = self.boot_id or boot_id
+        if self.records and self.boot_id == boot_id and give(self.records[-1][1], path):
+            return self.records.pop()[0]
+        return claim(path, boot_id)
+
+    def give_log(self, path: str) -> None:
+        """Where there is none; without one here, the start of the replica makes it."""
+        if self.logs and give(self.logs[-1], path):
+            self.logs.pop()
+
+
+def give(blank: str, path: str) -> bool:
+    """False when there is such a file already, no such directory, or a file system that knows no links."""
+    try:
+        os.link(blank, path)
+    except OSError:
+        return False
+    with contextlib.suppress(OSError):  # a second name does no harm, and goes with the next warden
+        os.unlink(blank)
+    return True
 
 
 def claim(path: str, boot_id: str) -> int:
@@ -232,12 +291,21 @@ def claim(path: str, boot_id: str) -> int:
     return record
 
 
-def note(path: str, line: bytes) -> None:
-    """A record that is gone was removed with its workflow; a disk that takes no byte more leaves the exit unknown."""
-    with contextlib.suppress(OSError):
+def note(path: str, line: bytes) -> bool:
+    """Add to a record; True when nobody holds it any more. One that is gone was removed with its workflow; a disk that
+    takes no byte more leaves the exit unknown. Then the answer is False: it is to be looked at more closely."""
+    try:
         record = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
         os.write(record, line)
+        fcntl.flock(record, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
         os.close(record)
+    return True
 
 
 def main(root: str) -> int:

@@ -29,12 +29,16 @@ _encode = msgspec.json.Encoder().encode
 
 class Told(msgspec.Struct, frozen=True):
     """A line of the warden. `told`: started (with `pid`), failed (`errno`), known, ended: of the replica whose record
-    has this `name`; asked: the answer to `ask`."""
+    has this `name`; asked: the answer to `ask`. Of one that ended: its `exit` code or `signal`, and whether its record
+    `is_free`, so that nothing of it lives (when not, or not told, that is to be looked for)."""
 
     told: str
     name: str = ""
     pid: int = 0
     errno: int = 0
+    exit: int = -1
+    signal: int = 0
+    is_free: bool = False
     id: int = 0
     pids: dict[str, int] = {}
 
