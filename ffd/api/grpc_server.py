@@ -31,7 +31,6 @@ from ffd.api.limits import ApiLimits, over
 from ffd.api.listen import Bound
 from ffd.api.problem import DetailsCodec, to_grpc
 from ffd.api.serving import Serving
-from ffd.api.traffic import closing
 from ffd.errors import FfdError, Refusal
 
 if TYPE_CHECKING:
@@ -60,8 +59,8 @@ def unary(
             with _as_status(), serving.traffic.call():
                 access = await _access(serving, verb, stream)
                 with serving.traffic.stream(counted=False) if waits else _time_limit(stream, serving.limits):
-                    requests = _requests(stream, serving.limits)
-                    reply = await method(self, access, requests if many else await _only(requests))
+                    request = _requests(stream, serving.limits) if many else await _only(stream, serving.limits)
+                    reply = await method(self, access, request)
                 await stream.send_message(_message(reply))
                 # still within the call: a server that stops closes its connections when no call is left
                 await stream.send_trailing_metadata()
@@ -80,7 +79,7 @@ def streaming(verb: str) -> Callable[[Callable[[Any, Access, Any, Send], Awaitab
             serving: Serving = self.serving
             with _as_status(), serving.traffic.call():
                 access = await _access(serving, verb, stream)
-                request = await _only(_requests(stream, serving.limits))
+                request = await _only(stream, serving.limits)
                 with serving.traffic.stream():
                     await stream.send_initial_metadata()  # the client knows now that it is admitted
                     await method(self, access, request, lambda reply: stream.send_message(_message(reply)))
@@ -131,11 +130,11 @@ async def _requests(stream: Stream, limits: ApiLimits) -> AsyncIterator[Any]:
         yield request
 
 
-async def _only(requests: AsyncIterator[Any]) -> Any:
-    async with closing(requests):
-        async for request in requests:
-            return request
-    raise Refusal("the call has no message")
+async def _only(stream: Stream, limits: ApiLimits) -> Any:
+    request = await _receive(stream, limits.message_bytes)
+    if request is None:
+        raise Refusal("the call has no message")
+    return request
 
 
 async def _receive(stream: Stream, limit_bytes: int) -> Any:

@@ -7,7 +7,7 @@ Called by the daemon's engine; shown by API, CLI and TUI. Never here: the shapes
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -142,10 +142,14 @@ def event_page(number: int, index: int, at_ms: int, event: ev.AnyEvent, handle: 
     )  # fmt: skip
 
 
+_FIELDS = {
+    kind: tuple(name for name in kind.__struct_fields__ if name not in ("attempt", "workflow", "task"))
+    for kind in get_args(ev.AnyEvent)
+}
+
+
 def _fields(event: ev.AnyEvent) -> dict[str, Any]:
-    return {
-        name: getattr(event, name) for name in event.__struct_fields__ if name not in ("attempt", "workflow", "task")
-    }
+    return {name: getattr(event, name) for name in _FIELDS[type(event)]}
 
 
 # -------------------------------------------------------------------------------------------------------- why

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from operator import attrgetter
 from typing import NamedTuple
 
 import anyio.lowlevel
@@ -44,9 +45,9 @@ class Commit(NamedTuple):
 
 def _workflow_of(kind: type[ev.Event]) -> Callable[[ev.AnyEvent], int]:
     if "workflow" in kind.__struct_fields__:
-        return lambda event: event.workflow  # type: ignore[union-attr]
+        return attrgetter("workflow")
     if "attempt" in kind.__struct_fields__:
-        return lambda event: event.attempt.workflow  # type: ignore[union-attr]
+        return attrgetter("attempt.workflow")
     return lambda event: 0
 
 

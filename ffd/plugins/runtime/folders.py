@@ -17,7 +17,7 @@ from collections import deque
 import anyio.to_thread
 
 SPARE_COUNT = 16  # directories in stock
-SPARE_LEAST_COUNT = 12  # below this the stock is filled up
+SPARE_LEAST_COUNT = 8  # below this the stock is filled up
 
 
 class Folders:
