@@ -47,7 +47,6 @@ from ffd.plugins.runtime.prepare import Here, Prepared, Unstartable, inherited, 
 from ffd.plugins.runtime.records import Facts, Key, Records, name_of
 from ffd.plugins.runtime.warden_link import Told, WardenLink
 
-HOLD_S = 0.003  # a start waits so long for other reports: with its exit, for the quickest tasks, half the commits
 RETRY_S = 0.25  # between tries of what the machine does not let us do now
 ANSWER_S = 60.0  # how long the warden may take to say what lives
 TURN_COUNT = 64  # entries handled before others get their turn
@@ -98,7 +97,6 @@ class LocalRuntime:
         self._keeper = Keeper(log_bytes)
         self._reports: list[AnyReport] = []  # bounded by the replicas: each has few before its consumer takes them
         self._reports_woken = asyncio.Event()
-        self._held: asyncio.TimerHandle | None = None  # starts that wait for company
         try:
             self._records.open()
             self._folders.open()
@@ -151,9 +149,7 @@ class LocalRuntime:
     def _tell_started(self, replica: Replica) -> None:
         """Of one that is being started or ended, the rest comes by itself."""
         if replica.prepared is None and not replica.is_over:
-            self._reports.append(ReplicaStarted(*replica.key, _now_ms()))
-            if self._held is None:
-                self._held = asyncio.get_running_loop().call_later(HOLD_S, self._let_go)
+            self._tell(ReplicaStarted(*replica.key, _now_ms()))
 
     # ------------------------------------------------------------------------------------- what the warden tells
 
@@ -360,13 +356,6 @@ class LocalRuntime:
 
     def _tell(self, report: AnyReport) -> None:
         self._reports.append(report)
-        self._let_go()
-
-    def _let_go(self) -> None:
-        """Whoever watches gets what there is."""
-        if self._held is not None:
-            self._held.cancel()
-            self._held = None
         self._reports_woken.set()
 
     async def watch(self) -> AsyncIterator[Reports]:
@@ -394,8 +383,6 @@ class LocalRuntime:
 
     async def close(self) -> None:
         """Stop following. Tasks go on, also those in their grace: the next reign stops them again."""
-        if self._held is not None:
-            self._held.cancel()
         if self._recovering is not None:
             self._recovering.cancel()
             await asyncio.gather(self._recovering, return_exceptions=True)

@@ -19,11 +19,13 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import select
 import signal
 import socket
 import sys
+import time
 from typing import Any
 
 PROTOCOL = "1"
@@ -32,6 +34,7 @@ RECORD_FD = 9  # under this number a replica inherits its record, and with it th
 READ_BYTES = 1 << 16
 BACKLOG_COUNT = 16
 NEW_MS = 10_000  # how long a new warden waits for its first daemon
+HOLD_MS = 3  # a start is told with what follows in this time: of the quickest tasks the exit, in one commit with it
 BLANKS = f"blank-{PROTOCOL}"  # directory of files made in advance
 BLANKS_COUNT = 8  # of each kind
 IN_USE = 3  # exit code: another warden has this ROOT
@@ -47,15 +50,24 @@ class Connection:
         self.link = link
         self.asked = b""  # the line that has not come whole
         self.told = bytearray()
+        self.due_s = 0.0  # monotonic: until then what is told may wait
+        self.is_full = False  # it did not take all
 
-    def tell(self, **message: Any) -> None:
+    def tell(self, within_ms: int = 0, **message: Any) -> None:
+        """Together with what was told before it, not later than that after the first of it."""
+        due_s = time.monotonic() + within_ms / 1000
+        self.due_s = min(self.due_s, due_s) if self.told else due_s
         self.told += json.dumps(message).encode() + b"\n"
+
+    def is_due(self) -> bool:
+        return bool(self.told) and (self.is_full or self.due_s <= time.monotonic())
 
     def send(self) -> None:
         """As much as it takes now. OSError when it is gone."""
         with contextlib.suppress(BlockingIOError):
             while self.told:
                 del self.told[: self.link.send(self.told)]
+        self.is_full = bool(self.told)
 
     def receive(self) -> list[dict[str, Any]]:
         """Whole requests that came. EOFError or OSError when it is gone."""
@@ -93,10 +105,10 @@ class Warden:
         is_new = True
         while is_new or self.connections or self.pids:
             is_lacking = self.blanks.are_lacking()
-            events = self.poll.poll(0 if is_lacking else NEW_MS if is_new else None)
+            events = self.poll.poll(0 if is_lacking else NEW_MS if is_new else self.patience_ms())
             if is_lacking and not events:
                 self.blanks.make()
-            elif not events:
+            elif is_new and not events:
                 return
             for fd, _ in events:
                 if fd == self.listener.fileno():
@@ -125,14 +137,22 @@ class Warden:
         except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError):
             self.part(connection)
 
+    def patience_ms(self) -> int | None:
+        """How long nothing need be sent; None: until something happens."""
+        due_s = [each.due_s for each in self.connections.values() if each.told and not each.is_full]
+        return max(0, math.ceil((min(due_s) - time.monotonic()) * 1000)) if due_s else None
+
     def send_all(self) -> None:
+        """What is due."""
         for fd, connection in list(self.connections.items()):
+            if not connection.is_due():
+                continue
             try:
                 connection.send()
             except OSError:
                 self.part(connection)
-                continue
-            self.poll.modify(fd, select.POLLIN | (select.POLLOUT if connection.told else 0))
+            else:
+                self.poll.modify(fd, select.POLLIN | (select.POLLOUT if connection.is_full else 0))
 
     def part(self, connection: Connection) -> None:
         fd = connection.link.fileno()
@@ -162,7 +182,7 @@ class Warden:
             self.pids[name], self.names[pid] = pid, name
             with contextlib.suppress(OSError):  # for people, and they have it from us as well
                 os.write(record, b"pid %d\n" % pid)
-            connection.tell(name=name, told="started", pid=pid)
+            connection.tell(HOLD_MS, name=name, told="started", pid=pid)
         finally:
             if record >= 0:
                 os.close(record)
