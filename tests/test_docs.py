@@ -1,7 +1,7 @@
 """The documentation is true: what it says one types is typed here, and what it says comes out must come out.
 
-In each document, in order: ```yaml file=NAME and ```python file=NAME blocks are written into a fresh directory;
-```console blocks are run there. In a console block `$ ffd ...` is typed, the lines below it must come out in this
+In each document, in order: ```yaml file=NAME, ```csv file=NAME and ```python file=NAME blocks are written into a fresh
+directory; ```console blocks are run there. In a console block `$ ffd ...` is typed, the lines below it must come out in this
 order (others may come between; `...` stands for anything); `exit=N` is the exit code of the block's last command, all
 others are 0; `skip=REASON` is not run. `$ ffd daemon run ... &` starts one and waits until it leads.
 """
@@ -52,7 +52,7 @@ class Reader:
         count = 0
         for kind, info, body in FENCE.findall(text):
             options = dict(word.split("=", 1) for word in shlex.split(info) if "=" in word)
-            if kind in ("yaml", "python", "toml") and "file" in options:
+            if kind in ("yaml", "python", "toml", "csv") and "file" in options:
                 (self.home / "work" / options["file"]).write_text(body)
             elif kind == "console" and "skip" in options:
                 print(f"not run: {options['skip']}: {body.splitlines()[0]}")

@@ -250,9 +250,9 @@ def finish(scenarios: Labelled, form: str, html: str | None, *, with_starts: boo
             results.append(result_of(run.recorder, label, notes))
             if is_interrupted():
                 break
+    show(results, form, with_starts=with_starts)
     if html is not None:
         _write_page(html, results)
-    show(results, form, with_starts=with_starts)
     return exits.INTERRUPTED if is_interrupted() else exits.OK
 
 

@@ -145,7 +145,7 @@ def test_an_environment_says_what_a_line_does_not(tmp_path: Path) -> None:
 
 
 def test_a_seed_draws_the_same_again_and_another_does_not(tmp_path: Path) -> None:
-    text = (EXAMPLES / "week.yaml").read_text()
+    text = (EXAMPLES / "research.yaml").read_text()
     first, again = read(tmp_path, "a.yaml", text), read(tmp_path, "b.yaml", text)
     assert [(at, tag) for at, _, _, tag in fed(first)] == [(at, tag) for at, _, _, tag in fed(again)]
     other = read(tmp_path, "c.yaml", text.replace("seed: 42", "seed: 43"))
@@ -218,7 +218,7 @@ def test_limits_are_those_of_the_daemon_but_for_what_it_may_hold() -> None:
     assert limits_of(Settings().limits).cycle_work_count == Settings().limits.cycle_work_count
 
 
-@pytest.mark.parametrize("name", ["trace.csv", "graphs.jsonl", "week.yaml"])
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.iterdir() if path.name != "cluster.yaml"))
 def test_each_example_runs_with_its_invariants(name: str) -> None:
     nodes = read_nodes(str(EXAMPLES / "cluster.yaml"))
     scenario = Scenario(nodes=nodes, workload=read_workload(str(EXAMPLES / name)), check_every_count=97)
