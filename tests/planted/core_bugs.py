@@ -43,8 +43,8 @@ BUGS = [
     ),
     Bug(
         "a part of a gang is admitted", "S8", "core/schedule/cycle.py",
-        "return Proposal(_attempt(live, name, candidate), places, lane.kind), True",
-        "return Proposal(_attempt(live, name, candidate), places[:2], lane.kind), True",
+        "return Proposal(_attempt(live, name, candidate), places, lane), None, False",
+        "return Proposal(_attempt(live, name, candidate), places[:2], lane), None, False",
         golden("rule_5_gang"),
     ),
     Bug(

@@ -41,6 +41,12 @@ def peek(state: State, kind: Kind, order: int) -> Candidate | None:
     return None if found is None else Candidate(found[0], *found[1], order, found[2])
 
 
+def head_of(state: State, lane: Lane) -> Candidate | None:
+    """The next gang of one lane, whoever's turn it is; None when it has none that may go."""
+    head = _head(state, lane)
+    return None if head is None else Candidate((), *head, 0, lane)
+
+
 def _is_alone(state: State) -> bool:
     """Does only one project wait, which no quota bounds? Then there is nothing to compare between tenants."""
     projects = state.lanes.projects

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import msgspec
 
-from ffd.core.admit.order import Candidate, Heads, close
+from ffd.core.admit.order import Candidate, Heads, close, head_of
 from ffd.core.admit.quota import QuotaBlock, allowed_models, check_gang, check_quota
-from ffd.core.lanes import Kind, Shape
+from ffd.core.lanes import Lane, Shape
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import AttemptId, Place
 from ffd.core.schedule.place import find_places
 from ffd.core.schedule.preempt import choose_victims, may_preempt
-from ffd.core.schedule.reserve import FOREVER_MS, Ends, Reservation, conflicts, ends_of, places_beside, reserve
+from ffd.core.schedule.reserve import FOREVER_MS, Ends, Reservation, conflicts, ends_of, is_for, places_beside, reserve
 from ffd.core.spec import Task
 from ffd.core.state import State
 from ffd.core.tenancy import amounts_on
@@ -37,7 +37,7 @@ class Proposal(msgspec.Struct, frozen=True, gc=False):
 
     attempt: AttemptId
     places: tuple[Place, ...]
-    kind: Kind
+    lane: Lane
     victims: tuple[AttemptId, ...] = ()
 
 
@@ -65,20 +65,24 @@ class Cycle:
         self._ends: Ends | None = None  # likewise
         self._looks_left = PREEMPTIONS_COUNT
         self._in_vain: set[tuple[str, Shape, int]] = set()  # whom to make room for was tried; only asked
-        self._forget_reservations()
         self._ahead = {shape: found for shape, found in state.reservations.items() if found.victims}
+        self._promised = self._forget_reservations()
         self._heads = Heads(state, [kind for kind in state.lanes.kinds.values() if self._is_worth_a_look(kind.shape)])
 
-    def _forget_reservations(self) -> None:
+    def _forget_reservations(self) -> list[Shape]:
         """Those of shapes that wait no more or nodes that take no work any more, and those whose start is over: the
-        forecast was wrong. They are made again."""
+        forecast was wrong. They are made again. Returns those for which all has ended that was to be stopped."""
         state, space = self._state, self._state.space
+        promised = []
         for shape, found in list(state.reservations.items()):
             lost = any(place.node not in space.nodes or place.node in space.closed for place in found.places)
-            is_gone = not shape.kinds_count or lost
-            is_over = found.start_at_ms <= self._now_ms and not any(map(state.is_live, found.victims))
-            if is_gone or is_over:
+            is_over = lost or found.start_at_ms <= self._now_ms
+            if found.victims:
+                is_over = not any(map(state.is_live, found.victims))
+                promised += [shape] if is_over else []
+            if is_over or not shape.kinds_count:
                 del state.reservations[shape]
+        return promised
 
     def _is_worth_a_look(self, shape: Shape) -> bool:
         """Does it fit, as far as is known? One that does not is looked at for its place in the order: it has, or may
@@ -103,72 +107,102 @@ class Cycle:
             if self._work_left <= 0:
                 self.is_done = False
                 return None
-            candidate = self._heads.next(self._done)
-            if candidate is None:
-                return None
-            proposal, goes_on = self._look(candidate)
+            proposal, goes_on = self._keep_a_promise(), True
+            if proposal is None:
+                candidate = self._heads.next(self._done)
+                if candidate is None:
+                    return None
+                proposal, goes_on = self._look(candidate)
             if proposal is not None:
                 self._beside.clear()
                 self._ends = None
-                if not proposal.victims:
-                    self._ahead.pop(proposal.kind.shape, None)
+                if not proposal.victims and not self._is_for_another(proposal.lane):
+                    self._ahead.pop(proposal.lane.kind.shape, None)
                 return proposal
             if not goes_on:
                 return None
 
+    def _keep_a_promise(self) -> Proposal | None:
+        """The lane for which others were stopped goes first, now that they have ended: else those, or others alike,
+        could take the room again, and would be stopped again (L7)."""
+        while self._promised:
+            shape = self._promised.pop(0)
+            lane = self._ahead[shape].lane
+            candidate = head_of(self._state, lane) if lane is not None else None
+            proposal = self._fit(candidate)[0] if candidate is not None else None
+            if proposal is not None:
+                return proposal
+            del self._ahead[shape]  # something else changed meanwhile
+        return None
+
+    def _is_for_another(self, lane: Lane) -> bool:
+        """Is room being made for another project's gang of this shape? It is that one's alone."""
+        found = self._ahead.get(lane.kind.shape)
+        return found is not None and not is_for(found, lane)
+
     def refuse(self, proposal: Proposal) -> None:
         """The last proposal did not hold (a bug): nothing more of its shape in this cycle."""
-        self._done.add(proposal.kind.shape)
+        self._done.add(proposal.lane.kind.shape)
 
     def _look(self, candidate: Candidate) -> tuple[Proposal | None, bool]:
         """A proposal for this gang, if there is one; and whether there is anything to look at after it."""
+        proposal, block, is_misfit = self._fit(candidate)
+        return (proposal, True) if proposal is not None else self._not_now(candidate, block, is_misfit)
+
+    def _fit(self, candidate: Candidate) -> tuple[Proposal | None, QuotaBlock | None, bool]:
+        """A proposal for this gang; else what quota forbids of its smallest size, and whether there is no room for that
+        (False: there is, but it would delay another)."""
         state, lane, shape = self._state, candidate.lane, candidate.lane.kind.shape
         self._work_left -= 1
-        live = state.workflows[candidate.entry[1]]
-        name = live.dag.names[candidate.entry[3]]
+        live, name = self._task_of(candidate)
         block: QuotaBlock | None = None
+        is_misfit = False
         for size in shape.sizes():
             models: tuple[str, ...] | None = None
             if live.tenant.has_quota:
                 block = check_gang(state.tenancy, live.tenant, shape.ask, size)
                 models = allowed_models(state.tenancy, live.tenant, shape.ask, size)
-            if block is None:
-                places = self._find(candidate, live, name, size, models)
-                if places is not None:
-                    return Proposal(_attempt(live, name, candidate), places, lane.kind), True
-        return self._not_now(candidate, live, name, block)
-
-    def _find(
-        self, candidate: Candidate, live: LiveWorkflow, name: str, size: int, models: tuple[str, ...] | None
-    ) -> tuple[Place, ...] | None:
-        """Places that it may take now, without delaying who has a reservation."""
-        state, kind = self._state, candidate.lane.kind
-        if kind.shape.blocked_at == state.space.version:
-            return None
-        is_common = models is None and len(kind.shape.sizes()) == 1  # then it is the same for all of this shape
-        beside = self._beside.get(kind.shape) if is_common else None
-        if beside is None:
-            beside = self._look_beside(kind.shape, size, followed_domains(state, live, live.dag.tasks[name]), models)
+            if block is not None:
+                continue
+            beside = self._find(candidate, size, models)
+            is_misfit = beside is None
             if beside is None:
-                if is_common:
-                    kind.shape.blocked_at = state.space.version
-                elif models is not None:
-                    candidate.lane.blocked_at = state.space.version
-                return None
-            if is_common:
-                self._beside[kind.shape] = beside
-        ends_at_ms = self._now_ms + kind.duration_ms if kind.duration_ms else FOREVER_MS
-        return beside.places if ends_at_ms <= beside.until_ms else beside.lasting
+                if size == shape.sizes()[-1]:
+                    (shape if models is None else lane).blocked_at = state.space.version
+                continue
+            ends_at_ms = self._now_ms + lane.kind.duration_ms if lane.kind.duration_ms else FOREVER_MS
+            places = beside.places if ends_at_ms <= beside.until_ms else beside.lasting
+            if places is not None:
+                return Proposal(_attempt(live, name, candidate), places, lane), None, False
+        return None, block, is_misfit
 
-    def _look_beside(
-        self, shape: Shape, size: int, domains: frozenset[str], models: tuple[str, ...] | None
-    ) -> Beside | None:
-        state = self._state
+    def _task_of(self, candidate: Candidate) -> tuple[LiveWorkflow, str]:
+        live = self._state.workflows[candidate.entry[1]]
+        return live, live.dag.names[candidate.entry[3]]
+
+    def _find(self, candidate: Candidate, size: int, models: tuple[str, ...] | None) -> Beside | None:
+        """Where it fits now; None = nowhere."""
+        state, shape = self._state, candidate.lane.kind.shape
+        if shape.blocked_at == state.space.version:
+            return None
+        is_common = models is None and len(shape.sizes()) == 1  # then it is the same for all of this shape
+        is_common = is_common and not (shape in self._ahead and self._ahead[shape].victims)
+        beside = self._beside.get(shape) if is_common else None
+        if beside is None:
+            beside = self._look_beside(candidate, size, models)
+            if beside is not None and is_common:
+                self._beside[shape] = beside
+        return beside
+
+    def _look_beside(self, candidate: Candidate, size: int, models: tuple[str, ...] | None) -> Beside | None:
+        state, shape = self._state, candidate.lane.kind.shape
+        live, name = self._task_of(candidate)
+        domains = followed_domains(state, live, live.dag.tasks[name])
         self._work_left -= len(state.space.nodes) // NODES_A_UNIT
         places = find_places(state.space, shape.ask, shape.gang, size, domains, models)
         if places is None:
             return None
-        ahead = [reservation for other, reservation in self._ahead.items() if other is not shape]
+        ahead = [one for other, one in self._ahead.items() if other is not shape or not is_for(one, candidate.lane)]
         found = conflicts(state, ahead, places, shape.ask)
         if not found:
             return Beside(places, FOREVER_MS, places)
@@ -178,21 +212,19 @@ class Cycle:
 
     # --------------------------------------------------------------------------------------------------- not this time
 
-    def _not_now(
-        self, candidate: Candidate, live: LiveWorkflow, name: str, block: QuotaBlock | None
-    ) -> tuple[Proposal | None, bool]:
+    def _not_now(self, candidate: Candidate, block: QuotaBlock | None, is_misfit: bool) -> tuple[Proposal | None, bool]:
         state, shape = self._state, candidate.lane.kind.shape
-        is_blocked = shape.blocked_at == state.space.version  # else it fits somewhere, and would delay another
+        live, name = self._task_of(candidate)
         if block is not None:
             close(candidate.lane, block)
-        elif is_blocked:
+        elif shape.blocked_at == state.space.version:
             self._done.add(shape)
-        else:
+        elif candidate.lane.blocked_at != state.space.version:
             self._heads.drop()
         proposal = None
-        if block is not None or is_blocked:
+        if block is not None or is_misfit:
             proposal = self._make_room(candidate, live, name, block)
-        if block is None and is_blocked and state.policy.backfill:
+        if block is None and is_misfit and state.policy.backfill:
             self._reserve(candidate, live, name)
         return proposal, proposal is not None or state.policy.backfill
 
@@ -254,7 +286,7 @@ class Cycle:
         if found is None:
             return None
         self._ahead[shape] = state.reservations[shape] = found
-        return Proposal(_attempt(live, name, candidate), (), candidate.lane.kind, found.victims)
+        return Proposal(_attempt(live, name, candidate), (), candidate.lane, found.victims)
 
 
 def _attempt(live: LiveWorkflow, name: str, candidate: Candidate) -> AttemptId:

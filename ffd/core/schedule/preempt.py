@@ -53,7 +53,8 @@ def choose_victims(
     assert places is not None
     whole = tuple(sorted(chosen))
     start_at_ms = max(now_ms + grace_ms(state, who) for who in whole)
-    return Reservation(candidate.entry, shape.ask, start_at_ms, places, whole, state.lanes.admitted_count, whole)
+    lane, made_at_count = candidate.lane, state.lanes.admitted_count
+    return Reservation(candidate.entry, shape.ask, start_at_ms, places, whole, made_at_count, whole, lane)
 
 
 def may_preempt(state: State, shape: Shape, live: LiveWorkflow) -> bool:
@@ -78,7 +79,7 @@ def _candidates(state: State, shape: Shape, live: LiveWorkflow, now_ms: int, *, 
     if state.policy.preempt == "all":
         for order, attempt, other in state.holders.of(live.tenant.path):
             if other.row.priority < live.row.priority:
-                yield from _victim(LOWER_PRIORITY, other, attempt, order, now_ms)
+                yield from _victim(state, LOWER_PRIORITY, other, attempt, order, now_ms)
     due = () if is_own else levels_due(shape, live.tenant)
     if not due:
         return
@@ -86,12 +87,16 @@ def _candidates(state: State, shape: Shape, live: LiveWorkflow, now_ms: int, *, 
         tenant = state.tenancy.tenant(path)
         if tenant is not live.tenant and holds_lent(due, shape, tenant):
             for order, attempt, other in state.holders.of(path):
-                yield from _victim(LENT, other, attempt, order, now_ms)
+                yield from _victim(state, LENT, other, attempt, order, now_ms)
 
 
-def _victim(why: int, live: LiveWorkflow, attempt: AttemptId, order: int, now_ms: int) -> Iterator[Victim]:
+def _victim(
+    state: State, why: int, live: LiveWorkflow, attempt: AttemptId, order: int, now_ms: int
+) -> Iterator[Victim]:
     """If it runs and nobody stops it yet."""
     item = live.tasks[attempt.task].items[attempt.item]
+    if item.state == "admitted":
+        state.lanes.is_dirty = True  # in this very cycle: it can be stopped in the next one
     if item.live is not None and item.state in ("launching", "running"):
         yield why, work_lost(live, attempt, item.live, now_ms), order, attempt
 

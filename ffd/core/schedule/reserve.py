@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ffd.core.lanes import Entry, Shape
+from ffd.core.lanes import Entry, Lane, Shape
 from ffd.core.model import AttemptId, Place
 from ffd.core.schedule.place import find_places
 from ffd.core.spec import Resources
@@ -31,7 +31,7 @@ Ends = list[tuple[int, int, AttemptId]]  # when, order of admission, who
 class Reservation(NamedTuple):
     """Where and when a waiting gang will start. `start_at_ms` FOREVER_MS: nobody knows. `counts_on`: attempts whose end
     it waits for, those on its nodes only. `made_at_count`: admissions before it was made. `victims`: those of them that
-    are being stopped for it (preemption)."""
+    are being stopped for it (preemption), and `lane`: where it waits."""
 
     entry: Entry
     ask: Resources
@@ -40,6 +40,7 @@ class Reservation(NamedTuple):
     counts_on: tuple[AttemptId, ...]
     made_at_count: int
     victims: tuple[AttemptId, ...] = ()
+    lane: Lane | None = None
 
 
 def end_at_ms(state: State, attempt: AttemptId, now_ms: int) -> int:
@@ -106,6 +107,12 @@ def binds(state: State, reservation: Reservation) -> bool:
     if reservation.start_at_ms < FOREVER_MS:
         return True
     return state.lanes.admitted_count - reservation.made_at_count >= state.policy.overtakes_count
+
+
+def is_for(reservation: Reservation, lane: Lane) -> bool:
+    """May gangs of this lane, which are of the reservation's shape, use it? Room that others were stopped to make is
+    for the project alone that it is due to."""
+    return reservation.lane is None or reservation.lane.project == lane.project
 
 
 def held(state: State, attempt: AttemptId) -> tuple[tuple[Place, ...], Resources]:
