@@ -208,9 +208,8 @@ class Access(msgspec.Struct, frozen=True):
     # --------------------------------------------------------------------------------------------------------- nodes
 
     async def nodes(self, after: str = "") -> list[NodePage]:
-        """By name, from behind `after`."""
-        check_name(after, "after", self.limits)
-        return [page for page in await self.engine.nodes() if page.name > after]
+        """By name, from behind `after`; a short page is the last."""
+        return await self.engine.nodes(check_name(after, "after", self.limits), self.limits.page_count)
 
     async def node(self, name: str) -> NodeDetail:
         """What others hold there is told as one, without names."""

@@ -17,7 +17,7 @@ async def nodes(call: Call) -> shapes.NodeList:
         room -= len(msgspec.json.encode(page))
         if room < 0 and place:
             return shapes.NodeList(found[:place], found[place - 1].name)
-    return shapes.NodeList(found, None)
+    return shapes.NodeList(found, found[-1].name if len(found) == call.access.limits.page_count else None)
 
 
 async def node(call: Call) -> NodeDetail:

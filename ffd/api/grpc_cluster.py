@@ -52,8 +52,9 @@ class Cluster(cluster_grpc.ClusterBase):
 
     @unary("nodes")
     async def Nodes(self, access: Access, request: pb.NodesRequest) -> pb.NodesReply:
-        nodes, more = fitting(await access.nodes(request.after), access.limits.reply_bytes)
-        return pb.NodesReply(nodes=nodes, more=more)
+        pages = await access.nodes(request.after)
+        nodes, more = fitting(pages, access.limits.reply_bytes)
+        return pb.NodesReply(nodes=nodes, more=more or len(pages) == access.limits.page_count)
 
     @unary("node")
     async def Node(self, access: Access, request: pb.NodeRequest) -> NodeDetail:

@@ -6,6 +6,7 @@ which names (api.access), or any change of state.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 
 from ffd.core.admit.order import Candidate, in_order
@@ -24,11 +25,13 @@ from ffd.errors import Refusal
 # ------------------------------------------------------------------------------------------------------------- nodes
 
 
-def node_pages(state: State) -> list[NodePage]:
-    """Nodes in name order; also those that are lost, as long as something is known of them."""
-    pages = [_node_page(state, space) for space in state.space.order]
-    lost = [name for name, mark in state.health.marks.items() if mark.is_closed and name not in state.space.nodes]
-    return sorted((*pages, *(_lost_page(state, name) for name in lost)), key=lambda page: page.name)
+def node_pages(state: State, after: str = "", limit: int = 1000) -> list[NodePage]:
+    """Nodes in name order, from the one after `after`; also those that are lost, as long as they are closed."""
+    order, marks = state.space.order, state.health.marks
+    first = bisect_right(order, after, key=lambda space: space.node.name) if after else 0
+    pages = [_node_page(state, space) for space in order[first : first + limit]]
+    lost = [name for name in marks if name > after and name not in state.space.nodes and marks[name].is_closed]
+    return sorted((*pages, *(_lost_page(state, name) for name in lost)), key=lambda page: page.name)[:limit]
 
 
 def node_detail(state: State, name: str) -> NodeDetail:

@@ -173,8 +173,8 @@ class DaemonEngine:
 
         return await self.lead().reads.read(workflow, checked)
 
-    async def nodes(self) -> list[NodePage]:
-        return await self.lead().reads.cluster(cluster_views.node_pages)
+    async def nodes(self, after: str = "", limit: int = 1000) -> list[NodePage]:
+        return await self.lead().reads.cluster(lambda state: cluster_views.node_pages(state, after, limit))
 
     async def node(self, name: str) -> NodeDetail:
         return await self.lead().reads.cluster(lambda state: cluster_views.node_detail(state, name))

@@ -238,8 +238,9 @@ class ScriptedEngine:
             subject=f"{workflow}/{task}[{item}]", state="ready", headline="in the queue", hints=("x.1 waits",)
         )
 
-    async def nodes(self) -> list[NodePage]:
-        return [NodePage(name=f"n{number + 1}", gpu_count=8) for number in range(self.nodes_count)]
+    async def nodes(self, after: str = "", limit: int = 1000) -> list[NodePage]:
+        pages = [NodePage(name=f"n{number + 1}", gpu_count=8) for number in range(self.nodes_count)]
+        return [page for page in pages if page.name > after][:limit]
 
     async def node(self, name: str) -> NodeDetail:
         holds = (

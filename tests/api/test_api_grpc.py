@@ -197,6 +197,10 @@ async def test_nodes_and_gpus(tmp_path: Path) -> None:
     async with served(tmp_path, limits=ApiLimits(reply_bytes=10)) as found, found.client() as client:
         found.engine.nodes_count = 3
         assert [page.name for page in await client.nodes()] == ["n1", "n2", "n3"], "one by one: more do not fit a reply"
+    async with served(tmp_path / "pages", limits=ApiLimits(page_count=2)) as found, found.client() as client:
+        found.engine.nodes_count = 4
+        assert [page.name for page in await client.nodes()] == ["n1", "n2", "n3", "n4"], "two by two"
+    async with served(tmp_path / "rest") as found, found.client() as client:
         assert [page.model for page in await client.gpus()] == ["H100"]
         assert (await client.node("n1")).holds[0].workflow == "a.1"
         assert (await client.preview_drain(["n1"])).stops[0].grace_ms == -1

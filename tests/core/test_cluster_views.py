@@ -72,6 +72,17 @@ def test_a_closed_node_that_is_lost_is_still_shown() -> None:
     assert node_detail(found.state, "a1").node.why == "cordoned: disk"
 
 
+def test_nodes_come_page_by_page() -> None:
+    found = cluster()
+    found.send(Cordon(nodes=("a2", "h1")))
+    found.lose("a2")
+    names, after = list[str](), ""
+    while pages := node_pages(found.state, after, 2):
+        names += [page.name for page in pages]
+        after = names[-1]
+    assert names == ["a1", "a2", "h1", "h2", "h3"]
+
+
 def test_one_node_and_who_holds_room_there() -> None:
     found = cluster(task("train", resources=gpus(4, "H100"), replicas=2), task("other", resources=gpus(1, "A100")))
     detail = node_detail(found.state, "h1")
