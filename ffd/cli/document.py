@@ -12,7 +12,7 @@ from urllib.parse import quote
 import click
 
 from ffd import __version__
-from ffd.cli import embedded, exits, fits, output, terminal
+from ffd.cli import embedded, exits, output, terminal
 from ffd.cli.session import Session, Verb, pass_session
 from ffd.cli.source import Source, counted, read_source, rendered, say_faults
 from ffd.errors import FfdError
@@ -128,6 +128,7 @@ def explain(session: Session, file: str, form: str) -> int:
     """
     import msgspec
 
+    from ffd.cli import fits
     from ffd.core.document import summary
 
     spec = _spec(read_source(file))

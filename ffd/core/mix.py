@@ -26,18 +26,19 @@ def shape_of(ask: Resources) -> Shape:
 class Mix:
     """`typical`: the shapes that matter and their shares (sum 1), most frequent first. `stamp` grows with it."""
 
-    __slots__ = ("_counts", "_due_at", "_total", "stamp", "typical")
+    __slots__ = ("_counts", "_due_at", "_is_primed", "_total", "stamp", "typical")
 
     def __init__(self) -> None:
         self._counts: dict[Shape, float] = {}
         self._total = 0.0
         self._due_at = 16.0
+        self._is_primed = False
         self.typical: dict[Shape, float] = {}
         self.stamp = 0
 
     def observe(self, ask: Resources, replicas: int) -> None:
         """So many replicas of this were admitted. What asks no GPU fragments none and is not counted."""
-        if not ask.gpu_count:
+        if not ask.gpu_count or self._is_primed:
             return
         shape, counts = shape_of(ask), self._counts
         if shape not in counts and len(counts) >= SHAPES_MOST_COUNT:
@@ -52,7 +53,7 @@ class Mix:
         self._counts = dict(counts)
         self._total = float(sum(counts.values()))
         self._take(typical(counts.items()))
-        self._due_at = float("inf")
+        self._is_primed = True
 
     def _renew(self) -> None:
         if self._total >= HALVED_AT:

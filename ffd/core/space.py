@@ -30,8 +30,8 @@ class Space:
     inventory, empty, by request (explain)."""
 
     __slots__ = (
-        "_changes", "_changes_most_count", "_dropped_count", "_trials", "closed", "inventory_version", "memo", "mix",
-        "nodes", "order", "policy", "topology", "verdicts", "version",
+        "_changes", "_changes_most_count", "_dropped_count", "_emptied", "_trials", "closed", "inventory_version",
+        "memo", "mix", "nodes", "order", "policy", "topology", "verdicts", "version",
     )  # fmt: skip
 
     def __init__(self, policy: Policy | None = None) -> None:
@@ -45,6 +45,7 @@ class Space:
         self.memo: Any = None
         self.mix = Mix()
         self.verdicts: dict[Hashable, str] = {}
+        self._emptied: Space | None = None
         self._trials: list[Trial] = []
         self._changes: list[int] = []  # indices of nodes, oldest change first
         self._dropped_count = 0
@@ -89,7 +90,7 @@ class Space:
             if name in self.nodes:
                 self.nodes[name].is_closed = True
         self.topology = Topology(nodes, self.policy.levels)
-        self.memo = None
+        self.memo = self._emptied = None
         self.verdicts = {}
         self._dropped_count += len(self._changes)
         self._changes = []
@@ -137,6 +138,13 @@ class Space:
     def domain(self, name: str, word: str) -> str:
         """The domain of a node at a topology level; see `topology.domain_of`."""
         return domain_of(self.nodes[name].node, word, self.policy.levels)
+
+    def emptied(self) -> Space:
+        """The same inventory with everything free and open: for what could ever fit. Made once; not to be written."""
+        if self._emptied is None:
+            self._emptied = Space(self.policy)
+            self._emptied.replace(tuple(one.node for one in self.order))
+        return self._emptied
 
     def fits(self, places: tuple[Place, ...], ask: Resources) -> str:
         """Why these replicas do not fit now, where they say; "" when they do. Exact: closed nodes, taints, indices,

@@ -14,8 +14,8 @@ from ffd.core.model import Item
 from ffd.core.pages import Check
 from ffd.core.schedule.cycle import followed_domains
 from ffd.core.schedule.place import find_places
-from ffd.core.space import NodeSpace, Space, could_host, misfit
-from ffd.core.spec import Resources, Task
+from ffd.core.space import NodeSpace, could_host, misfit
+from ffd.core.spec import WHOLE_MILLIS, Resources, Task
 from ffd.core.state import State
 
 CLOSED_NAMED = 3  # closed nodes that an explanation names
@@ -103,6 +103,9 @@ def _possible(state: State, task: Task) -> Check:
     return Check(name="cluster", verdict="pass", detail=f"{len(state.nodes)} nodes, an empty cluster could take it")
 
 
+WHERE = {"any": "", "compact": " on whole nodes"}
+
+
 def never_fits(state: State, task: Task) -> str:
     """Why the gang would not fit even if every node were empty; "" when it would. Worked out once for each request and
     inventory: every submit asks."""
@@ -116,20 +119,18 @@ def never_fits(state: State, task: Task) -> str:
 
 
 def _never_fits(state: State, task: Task) -> str:
-    ask = task.resources
-    hosts = [node for node in state.nodes if not misfit(node, ask)]
+    ask, empty = task.resources, state.space.emptied()
     least = task.gang.min_replicas or task.gang.replicas
+    if find_places(empty, ask, task.gang, least) is not None:
+        return ""
+    hosts = [space for space in empty.order if could_host(space.node, ask)]
     if not hosts:
         reasons = Counter(misfit(node, ask) for node in state.nodes)
         words = "; ".join(f"{count} of {len(state.nodes)} nodes: {why}" for why, count in sorted(reasons.items()))
         return words or "there are no nodes"
-    empty = Space(state.policy)
-    empty.replace(tuple(hosts))
-    if find_places(empty, ask, task.gang, least) is None:
-        at_once = sum(space.room(ask) for space in empty.order)
-        where = f" in one {task.gang.topology} domain" if task.gang.topology != "any" else ""
-        return f"{least} replicas are asked{where}, all nodes together hold {at_once}"
-    return ""
+    at_once = sum(space.room(ask) for space in hosts)
+    where = WHERE.get(task.gang.topology, f" in one {task.gang.topology} domain")
+    return f"{least} replicas are asked{where}, all nodes together hold {at_once}"
 
 
 def _fits(state: State, live: LiveWorkflow, task: Task, item: Item, opened_at_ms: int, now_ms: int) -> Check:
@@ -163,7 +164,12 @@ def _hosts(state: State, ask: Resources) -> list[NodeSpace]:
 def _free(spaces: list[NodeSpace], ask: Resources) -> str:
     parts = [f"{sum(space.slots for space in spaces)} slots"]
     if ask.gpu_count:
-        parts.append(f"{sum(space.whole_count for space in spaces)} GPUs")
+        whole = sum(space.whole_count for space in spaces)
+        parted = sum(sum(space.gpu_millis) for space in spaces) / WHOLE_MILLIS - whole
+        is_part = ask.gpu_millis < WHOLE_MILLIS
+        parts.append(f"{whole} GPUs" + (f" and {parted:g} in parts" if is_part and parted > 0 else ""))
+    if ask.mig_count:
+        parts.append(f"{sum(len(space.mig.get(ask.mig_profile, ())) for space in spaces)} {ask.mig_profile}")
     if ask.cpu_millis:
         parts.append(f"{sum(space.cpu_millis for space in spaces) / 1000:g} cpus")
     if ask.memory_bytes:
