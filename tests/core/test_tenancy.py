@@ -74,17 +74,23 @@ quotas = st.builds(Quota, amount, st.none() | amount, st.none() | amount)
 
 
 class TenancyMachine(RuleBasedStateMachine):
-    @initialize()
-    def start(self) -> None:
+    @initialize(pool=st.integers(6, 20), nominal=st.integers(1, 8), lend_max=st.none() | st.integers(0, 3))
+    def start(self, pool: int, nominal: int, lend_max: int | None) -> None:
+        """A cohort to begin with: a pool, and a member that keeps something back."""
         self.tenancy, self.model = Tenancy(), Model()
         for path in PATHS:
             self.tenancy.tenant(path)
+        self.set_quota("a", "gpus", Quota(pool, 0))
+        self.set_quota("a/x", "gpus", Quota(nominal, None, lend_max))
 
     def row(self, path: str, **fields: Any) -> TenantRow:
         kinds = {kind: quota for (where, kind), quota in self.model.quotas.items() if where == path}
         return TenantRow(self.model.parents.get(path), quotas=kinds, **fields)
 
     @rule(path=st.sampled_from(LEVELS), kind=st.sampled_from(KINDS), quota=st.none() | quotas)
+    def quota_changes(self, path: str, kind: str, quota: Quota | None) -> None:
+        self.set_quota(path, kind, quota)
+
     def set_quota(self, path: str, kind: str, quota: Quota | None) -> None:
         self.model.quotas.pop((path, kind), None)
         if quota is not None:

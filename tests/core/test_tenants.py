@@ -86,11 +86,11 @@ def test_a_disabled_tenant_admits_and_submits_nothing_and_what_runs_goes_on() ->
     one.send(submit(work(20), project="team/x"))
     one.send(SetTenant(tenant="team", enabled=False))
     assert running(one) == 16
+    one.run(12_000)
+    assert running(one) == 0 and len(one.state.workflows) == 1
     refusal = refused(one.send(submit(work(), project="team/x")))
     assert (refusal.code, refusal.message) == ("conflict", "tenant team is disabled")
     assert isinstance(refused(one.send(submit(work(), project="team/never-seen"))), Refusal)
-    one.run(12_000)
-    assert running(one) == 0 and len(one.state.workflows) == 1
     assert views.explain(one.state, 1, "a", 19, one.now_ms).headline == "tenant team is disabled"
     one.send(SetTenant(tenant="team", enabled=True))
     assert running(one) == 4
@@ -223,6 +223,7 @@ def test_a_restart_keeps_rules_and_counts() -> None:
     one.send(quota("p", gpus=5), SetTenant(tenant="p/x", weight_millis=3_000, parent="q"), quota("q", gpus=3))
     one.send(submit(work(9), project="p/x"), submit(work(9), project="p/y"))
     one.send(quota("p", gpus=1))
+    assert not one.ledger.compare(one.state)
     loaded = State.load(one.ledger.loadable())
     assert loaded.tenancy.books() == one.state.tenancy.books()
     assert loaded.tenancy.nodes["p"].excused == {"gpus": 5_000}

@@ -228,4 +228,52 @@ BUGS = [
         'elif kind == "no such":',
         core("health"),
     ),
+    Bug(
+        "quota is not looked at when a gang is planned and verified", "S6", "core/admit/quota.py",
+        "    if not tenant.has_quota:\n        return None\n    for resource, ask in asked.items():",
+        "    if tenant.has_quota:\n        return None\n    for resource, ask in asked.items():",
+        core("tenants", "test_a_quota_is_held_at_each_level_and_freed_by_the_end_of_work"),
+    ),
+    Bug(
+        "only the project's own quota counts", "S6", "core/admit/quota.py",
+        "    for node in tenant.chain():\n        used, quota =",
+        "    for node in (tenant,):\n        used, quota =",
+        core("tenants", "test_a_quota_is_held_at_each_level_and_freed_by_the_end_of_work"),
+    ),
+    Bug(
+        "a borrower takes what others do not lend", "TestTenancy", "core/admit/quota.py",
+        "bound, kept = quota.bound, reserve if borrows else 0",
+        "bound, kept = quota.bound, 0",
+        core("tenancy", "TestTenancy"),
+    ),
+    Bug(
+        "a tenant is disabled for its own projects only", "S17", "core/tenancy.py",
+        "node.is_open = node.row.enabled and (above is None or above.is_open)",
+        "node.is_open = node.row.enabled",
+        core("tenants", "test_a_disabled_tenant_admits_and_submits_nothing_and_what_runs_goes_on"),
+    ),
+    Bug(
+        "what a moved tenant holds stays with its old parent", "S7", "core/tenancy.py",
+        "            _shift(above.usage, node.usage, -1)\n",
+        "            pass\n",
+        core("tenants", "test_a_moved_tenant_takes_what_it_holds_along_and_keeps_its_name"),
+    ),
+    Bug(
+        "a lowered quota forgets what was there before", "S6", "core/tenancy.py",
+        "if quota.bound is not None and node.usage.get(resource, 0) > quota.bound",
+        "if quota.bound is None",
+        core("tenants", "test_lowering_stops_nothing_and_admits_nothing_until_usage_fell_below"),
+    ),
+    Bug(
+        "an ended workflow still counts for its tenant", "S7", "core/state.py",
+        "        self.tenancy.discharge(live.tenant, ONE_WORKFLOW)\n",
+        "",
+        core("tenants", "test_live_workflows_are_counted_from_submit_to_end"),
+    ),
+    Bug(
+        "quotas are not stored", "S22", "core/state.py",
+        '        self._dirty_meta[f"tenant/{path}"] = _encode(row)\n',
+        "",
+        core("tenants", "test_a_restart_keeps_rules_and_counts"),
+    ),
 ]  # fmt: skip
