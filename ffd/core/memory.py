@@ -178,9 +178,11 @@ class Memory:
             self.space.take(attempt.places, live.dag.tasks[attempt_id.task].resources)
 
     def _close_or_open(self, node: str) -> None:
-        """The books on free space know which nodes take no work."""
+        """The books on free space know which nodes take no work. A gang that was promised a place there needs another,
+        and others need not wait for it any more: a cycle finds out."""
         why = closed_text(self.health.mark(node))
         if why:
+            self.lanes.is_dirty = self.lanes.is_dirty or node not in self.space.closed
             self.space.close(node, why)
         else:
             self.space.open(node)
