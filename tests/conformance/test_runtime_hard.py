@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import resource
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +21,7 @@ from ffd.core.model import Place
 from ffd.core.reports import LaunchFailed, ReplicaStarted
 from ffd.errors import Unavailable
 from ffd.plugins.runtime.records import Records
-from ffd.plugins.runtime.warden import BLANKS, BLANKS_COUNT, Blanks, claim
+from ffd.plugins.runtime.warden import BLANKS, BLANKS_COUNT, Blanks, Connection, claim
 from ffd.testing.conformance.runtime import Wish, attempt_of, launched_waiting, opened
 
 A = attempt_of("a")
@@ -176,6 +178,21 @@ def test_what_is_barred_is_never_claimed(tmp_path: Path) -> None:
     sight = records.look((A, 0))
     assert sight is not None
     assert sight.facts.is_barred
+
+
+def test_a_start_is_told_with_what_follows() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection = Connection(ours)
+        connection.tell(within_ms=60_000, name="a", told="started")
+        assert not connection.is_due()
+        connection.tell(name="b", told="ended")
+        assert connection.is_due()
+        connection.tell(within_ms=60_000, name="c", told="started")
+        assert connection.is_due()
+        connection.send()
+        assert not connection.is_due()
+        assert [json.loads(line)["name"] for line in theirs.recv(1000).splitlines()] == ["a", "b", "c"]
 
 
 # ------------------------------------------------------------------------------------------------- made in advance
