@@ -18,17 +18,27 @@ BENCHES = (
     "document",  # compile documents, evaluate expressions
     "store",  # commits of one and of many
     "spawn",  # the local runtime alone
+    "scheduling",  # the eight yardsticks of the scheduler; `scheduling 3 4`: some of them
+    "scale",  # the scheduler at 10,000 nodes, with up to 1,000,000 gangs waiting
+    "day",  # 30,000 workflows on 1,000 nodes in virtual time, by three policies; `day 10`: a tenth of it
 )
 
 
-def main(names: list[str]) -> int:
-    unknown = [name for name in names if name not in BENCHES]
+def main(words: list[str]) -> int:
+    """Words are names of benches; a number belongs to the bench before it."""
+    runs: list[tuple[str, list[str]]] = []
+    for word in words or BENCHES:
+        if word.isdecimal() and runs:
+            runs[-1][1].append(word)
+        else:
+            runs.append((word, []))
+    unknown = [name for name, _ in runs if name not in BENCHES]
     if unknown:
         print(f"no bench {', '.join(unknown)}; there are: {', '.join(BENCHES)}", file=sys.stderr)
         return 2
-    for name in names or BENCHES:
+    for name, numbers in runs:
         print(f"== {name}", flush=True)
-        importlib.import_module(f"bench.{name}").main()
+        importlib.import_module(f"bench.{name}").main(*numbers)
         print(flush=True)
     return 0
 
