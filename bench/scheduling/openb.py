@@ -171,8 +171,10 @@ def run() -> list[Row]:
         found.append((f"1 openb default: {placement} at 130 %", f"{wanted:.2f} +- {near}", f"{figure:.2f}", word))
     own = [play(machines, pods_of["default"], "default", seed) for seed in SEEDS]
     found.append(_at_least("1 openb default: ours at 130 %", mean_130(own), 95.2, 95.6))
-    learnt = [play(machines, pods_of["default"], "default", seed, is_sampled=False, is_primed=False) for seed in SEEDS]
-    found.append(_at_least("1 openb default: ours, mix learnt on the way", mean_130(learnt), 95.2, 95.6))
+    learnt = [
+        play(machines, pods_of["default"], "default", seed, is_sampled=False, is_primed=False) for seed in SEEDS[:3]
+    ]
+    found.append(_at_least("1 openb default: ours, mix learnt on the way, 3 seeds", mean_130(learnt), 95.2, 95.6))
     share = statistics.fmean(one.fragment_of_idle for one in own)
     word = "met" if share <= 52 else "MISSED"
     found.append(("1 fragments of idle at 90 %", "<= 52 %", f"{share:.2f}", f"{word} (published FGD 49.97)"))

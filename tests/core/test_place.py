@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from place_strategies import MODELS, clusters, gangs, requests
+from place_strategies import MODELS, PHASES, clusters, gangs, requests
 
 from ffd.core.mix import Mix, Shape, shape_of
 from ffd.core.model import Node, Place
@@ -29,7 +29,7 @@ MIXES: tuple[dict[Shape, float], ...] = (
     {(1_000, 1, 500, ()): 3, (1_500, 2, 1000, ()): 2, (0, 1, 300, ("H100",)): 1},
     {(4_000, 4, 1000, ()): 1, (1_000, 1, 700, ("A100",)): 5, (9_000, 0, 1000, ()): 2},
 )
-property_test = settings(max_examples=100, deadline=None, derandomize=True, print_blob=True)
+property_test = settings(max_examples=100, deadline=None, derandomize=True, print_blob=True, phases=PHASES)
 
 
 def space_of(there: tuple[Node, ...], placement: str = "default", mix: dict[Shape, float] | None = None) -> Space:

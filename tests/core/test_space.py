@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from place_strategies import clusters, gangs, requests
+from place_strategies import PHASES, clusters, gangs, requests
 
 from ffd.core.model import Node, Place
 from ffd.core.nodespace import misfit
@@ -17,7 +17,7 @@ from ffd.core.spec import Gang, Resources
 from ffd.testing.builders import gpus, nodes
 
 Held = list[tuple[tuple[Place, ...], Resources]]
-property_test = settings(max_examples=100, deadline=None, derandomize=True, print_blob=True)
+property_test = settings(max_examples=100, deadline=None, derandomize=True, print_blob=True, phases=PHASES)
 
 
 def told(space: Space) -> Any:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import core_bugs
+import place_bugs
 import pytest
-from core_bugs import BUGS
 from planting import Bug, copy, plant, run
+
+BUGS = core_bugs.BUGS + place_bugs.BUGS
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name.replace(" ", "-"))
