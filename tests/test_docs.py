@@ -1,9 +1,9 @@
 """The documentation is true: what it says one types is typed here, and what it says comes out must come out.
 
 In each document, in order: ```yaml file=NAME, ```csv file=NAME and ```python file=NAME blocks are written into a fresh
-directory; ```console blocks are run there. In a console block `$ ffd ...` is typed, the lines below it must come out in this
-order (others may come between; `...` stands for anything); `exit=N` is the exit code of the block's last command, all
-others are 0; `skip=REASON` is not run. `$ ffd daemon run ... &` starts one and waits until it leads.
+directory; ```console blocks are run there. In a console block `$ ffd ...` is typed, the lines below it must come out in
+this order (others may come between; `...` stands for anything); `exit=N` is the exit code of the block's last command,
+all others are 0; `skip=REASON` is not run. `$ ffd daemon run ... &` starts one and waits until it leads.
 """
 
 from __future__ import annotations

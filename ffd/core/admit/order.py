@@ -148,13 +148,15 @@ def _open(branch: Branch) -> None:
         child.offer()
 
 
-def close(lane: Lane, block: QuotaBlock) -> None:
-    """Quota said no: nothing of this kind is tried again in this part of the tree until something changes there."""
+def close(lane: Lane, block: QuotaBlock) -> bool:
+    """Quota said no: nothing of this kind is tried again in this part of the tree until something changes there. False:
+    there is no such part, because all projects stand in one line (`fifo`, `sjf`)."""
     below: Branch | None = None
     branch: Branch | None = lane.branch
     while branch is not None and branch.tenant.path != block.tenant:
         below, branch = branch, branch.parent
-    assert branch is not None, block
+    if branch is None:
+        return False
     if block.is_full:
         branch.is_closed = True
     elif below is None:
@@ -163,6 +165,7 @@ def close(lane: Lane, block: QuotaBlock) -> None:
         below.is_closed = True
         branch.refused.append(below)
         branch.is_pool_closed = bool(below.key and below.key[0])  # then those behind it borrow as well
+    return True
 
 
 def in_order(state: State) -> list[Candidate]:

@@ -216,7 +216,8 @@ class Cycle:
         state, shape = self._state, candidate.lane.kind.shape
         live, name = self._task_of(candidate)
         if block is not None:
-            close(candidate.lane, block)
+            if not close(candidate.lane, block):
+                self._heads.drop()  # its line waits behind it
         elif shape.blocked_at == state.space.version:
             self._done.add(shape)
         elif candidate.lane.blocked_at != state.space.version:
