@@ -47,7 +47,8 @@ class Pod(NamedTuple):
 
 
 class Played(NamedTuple):
-    """Means over steps: allocated, by rounded load in percent; fragments, of what is idle at 90 %. Seconds per pod."""
+    """Means over steps: allocated, by rounded load in percent; fragments, of what is idle at 90 %. Seconds of cpu
+    per pod."""
 
     allocated: dict[int, float]
     fragment_of_idle: float
@@ -122,12 +123,12 @@ def play(
     fragments: list[float] = []
     seconds: list[float] = []
     for one in arrivals(found, capacity, seed):
-        start = time.perf_counter()
+        start = time.thread_time()
         places = find_places(space, one.ask, GANG, 1, frozenset(), one.models)
         if places is not None:
             space.take(places, one.ask)
             space.mix.observe(one.ask, 1)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.thread_time() - start)
         arrived += one.ask.held_gpu_millis
         used += one.ask.held_gpu_millis if places is not None else 0
         load = round(100 * arrived / capacity)
@@ -187,7 +188,7 @@ def run() -> list[Row]:
     mean_ms, p99_ms = 1e3 * statistics.fmean(seconds), 1e3 * seconds[len(seconds) * 99 // 100]
     figure_ms = f"mean {mean_ms:.2f}, p99 {p99_ms:.2f} ms"
     word = "met" if mean_ms <= 1 and p99_ms <= 10 else "MISSED"
-    found.append(("2 one placement, 1,213 nodes", "mean <= 1, p99 <= 10 ms", figure_ms, word))
+    found.append(("2 cpu time of one placement, 1,213 nodes", "mean <= 1, p99 <= 10 ms", figure_ms, word))
     return found
 
 

@@ -107,20 +107,8 @@ class Rooms:
     -inf where there is no room; `total`: the sum of `room`; `having[n]`: nodes with room for just n."""
 
     __slots__ = (
-        "_domains",
-        "_mirror",
-        "_scorer",
-        "_seen",
-        "_stamp",
-        "ask",
-        "capacity",
-        "having",
-        "hosts",
-        "room",
-        "score",
-        "space",
-        "total",
-        "used_at",
+        "_by_kind", "_domains", "_mirror", "_scorer", "_seen", "_stamp", "ask", "having", "hosts", "room", "score",
+        "space", "total", "used_at",
     )  # fmt: skip
 
     def __init__(self, space: Space, mirror: Mirror, scorer: Scorer, ask: Resources, models: Models) -> None:
@@ -135,8 +123,7 @@ class Rooms:
         self._seen = -1  # `Space.change_count` up to which these vectors are right
         self._stamp = -1  # of the scorer: what it knows of recent requests
         self._domains: dict[str, Ints] = {}  # level -> room of each domain
-        by_kind = [NodeSpace(node).room(ask) for node in mirror.kind_nodes]
-        self.capacity: Ints = np.array(by_kind, np.int64)[mirror.kinds] * self.hosts  # room if all were empty
+        self._by_kind: Ints = np.array([NodeSpace(node).room(ask) for node in mirror.kind_nodes], np.int64)
         self.having: Ints = np.zeros(0, np.int64)
 
     def follow(self) -> None:
@@ -160,7 +147,7 @@ class Rooms:
         self.room = self._mirror.room(self.ask, slice(None))
         self.room[~self.hosts] = 0
         self.total = int(self.room.sum())
-        self.having = np.bincount(self.room, minlength=int(self.capacity.max(initial=0)) + 1)
+        self.having = np.bincount(self.room, minlength=int(self._by_kind.max(initial=0)) + 1)
         self._domains.clear()
         self.score = np.full(len(self.room), -np.inf)
         self._judge(np.flatnonzero(self.room))
@@ -197,6 +184,11 @@ class Rooms:
             for word, sums in self._domains.items():
                 sums[self.space.topology.level(word).ids[index]] += more
         self.score[index] = self._scorer.score(one, self.ask) if room else -np.inf
+
+    def capacity(self) -> Ints:
+        """Replicas that each node would hold if it were empty."""
+        found: Ints = self._by_kind[self._mirror.kinds] * self.hosts
+        return found
 
     def domain_rooms(self, level: Level) -> Ints:
         """Room of each domain of the level."""
