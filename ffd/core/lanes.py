@@ -155,14 +155,15 @@ class Branch:
 
 class Kind:
     """Lanes of one shape and one class of duration, as a tree of tenants. `duration_ms`: about, that of the first one;
-    0 = unknown."""
+    0 = unknown. `held_at`: (version of space, stamp of the lanes) at which it fitted, but would have delayed others."""
 
-    __slots__ = ("duration_ms", "key", "lanes", "root", "shape")
+    __slots__ = ("duration_ms", "held_at", "key", "lanes", "root", "shape")
 
     def __init__(self, key: Hashable, shape: Shape, duration_ms: int, root: Tenant) -> None:
         self.key = key
         self.shape = shape
         self.duration_ms = duration_ms
+        self.held_at = (NEVER, NEVER)
         self.lanes: dict[str, Lane] = {}  # by project
         self.root = Branch(self, root, None)
 
@@ -187,6 +188,7 @@ class Lanes:
         self.branches: dict[str, dict[Hashable, Branch]] = {}
         self.admitted: dict[str, int] = {}
         self.admitted_count = 0
+        self.stamp = 0  # grows with each admission, and when reservations change
         self.small: set[tuple[int, int, int]] = set()  # only asked, never walked
         self.is_dirty = False
         self.seen_version = NEVER
@@ -229,6 +231,7 @@ class Lanes:
             self.projects[lane.project] -= 1
             if not self.projects[lane.project]:
                 del self.projects[lane.project]
+                self.admitted.pop(lane.project, None)  # nobody waits whom the count would age
             lane.branch.lane = None
             self._prune(lane.branch)
 
@@ -283,6 +286,7 @@ class Lanes:
         """One more gang of this tenant was admitted; `line`: whose lanes it waited in."""
         self.admitted[line] = self.admitted.get(line, 0) + 1
         self.admitted_count += 1
+        self.stamp += 1
         for level in tenant.chain():
             level.served_at_count = self.admitted_count
 

@@ -88,12 +88,13 @@ class NodeSpace:
 
     def _shift_gpus(self, place: Place, millis: int) -> None:
         free = self.gpu_millis
-        if len(place.gpus) == len(free) and abs(millis) == WHOLE_MILLIS and self._is_all_alike(millis < 0):
+        is_whole = len(place.gpus) == len(free) and place.gpus[-1] < len(free)  # the node may have come back with fewer
+        if is_whole and abs(millis) == WHOLE_MILLIS and self._is_all_alike(millis < 0):
             self.whole_count = 0 if millis < 0 else len(free)  # a whole node: what the loop below comes to
             self.gpu_millis = [0 if millis < 0 else WHOLE_MILLIS] * len(free)
             return
         for index in place.gpus:
-            if index < len(free):  # the node may have come back with fewer
+            if index < len(free):
                 before = free[index]
                 free[index] = before + millis
                 self.whole_count += (before + millis == WHOLE_MILLIS) - (before == WHOLE_MILLIS)

@@ -15,7 +15,7 @@ from ffd.core.events import ItemAdmitted, NodesChanged
 from ffd.core.limits import Limits
 from ffd.core.model import Node, Place
 from ffd.core.schedule import cycle, explain
-from ffd.core.schedule.cycle import Cycle, Proposal, verify
+from ffd.core.schedule.cycle import ADMISSION_UNITS, Cycle, Proposal, verify
 from ffd.core.schedule.place import find_places
 from ffd.core.space import Space, misfit
 from ffd.core.spec import Gang, Resources, Task
@@ -179,7 +179,7 @@ def test_a_blocked_class_is_not_looked_at_until_something_is_free(monkeypatch: p
 
 
 def test_a_cycle_keeps_to_its_budget_and_goes_on() -> None:
-    limits = Limits(cycle_work_count=4)
+    limits = Limits(cycle_work_count=4 * (1 + ADMISSION_UNITS))
     state = State(limits)
     decision = step(state, [rp.InventoryReported(nodes()), submit(spec(task("a", foreach=tuple(range(10)))))], 1)
     assert state.reserved_count == 4 and ef.Again() in decision.effects

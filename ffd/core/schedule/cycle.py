@@ -17,7 +17,7 @@ import msgspec
 
 from ffd.core.admit.order import Candidate, Heads, close, head_of
 from ffd.core.admit.quota import QuotaBlock, allowed_models, check_gang, check_quota
-from ffd.core.lanes import Lane, Shape
+from ffd.core.lanes import Kind, Lane, Shape
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import AttemptId, Place
 from ffd.core.schedule.place import find_places
@@ -27,6 +27,7 @@ from ffd.core.spec import Task
 from ffd.core.state import State
 from ffd.core.tenancy import amounts_on
 
+ADMISSION_UNITS = 8  # what an admission costs the step, beside finding its place
 NODES_A_UNIT = 256  # nodes that one placement may look at for one unit of work
 PREEMPTIONS_COUNT = 4  # looks for victims in one cycle: the head of the line has the right to it, not everybody
 HOLDERS_A_UNIT = 16  # attempts that a reservation or a preemption may look at for one unit of work
@@ -67,7 +68,7 @@ class Cycle:
         self._in_vain: set[tuple[str, Shape, int]] = set()  # whom to make room for was tried; only asked
         self._ahead = {shape: found for shape, found in state.reservations.items() if found.victims}
         self._promised = self._forget_reservations()
-        self._heads = Heads(state, [kind for kind in state.lanes.kinds.values() if self._is_worth_a_look(kind.shape)])
+        self._heads = Heads(state, [kind for kind in state.lanes.kinds.values() if self._is_worth_a_look(kind)])
 
     def _forget_reservations(self) -> list[Shape]:
         """Those of shapes that wait no more or nodes that take no work any more, and those whose start is over: the
@@ -82,12 +83,15 @@ class Cycle:
                 promised += [shape] if is_over else []
             if is_over or not shape.kinds_count:
                 del state.reservations[shape]
+                state.lanes.stamp += 1
         return promised
 
-    def _is_worth_a_look(self, shape: Shape) -> bool:
-        """Does it fit, as far as is known? One that does not is looked at for its place in the order: it has, or may
-        have, a reservation; without backfill it stops whoever comes after it."""
-        state = self._state
+    def _is_worth_a_look(self, kind: Kind) -> bool:
+        """May it start, as far as is known? One that does not fit is looked at for its place in the order: it has, or
+        may have, a reservation; without backfill it stops whoever comes after it."""
+        state, shape = self._state, kind.shape
+        if kind.held_at == (state.space.version, state.lanes.stamp):
+            return False  # a cycle that ran out of its budget goes on behind those
         if shape.blocked_at != state.space.version or not state.policy.backfill:
             return True
         return shape in state.reservations or (
@@ -114,6 +118,7 @@ class Cycle:
                     return None
                 proposal, goes_on = self._look(candidate)
             if proposal is not None:
+                self._work_left -= ADMISSION_UNITS
                 self._beside.clear()
                 self._ends = None
                 if not proposal.victims and not self._is_for_another(proposal.lane):
@@ -221,6 +226,7 @@ class Cycle:
         elif shape.blocked_at == state.space.version:
             self._done.add(shape)
         elif candidate.lane.blocked_at != state.space.version:
+            candidate.lane.kind.held_at = (state.space.version, state.lanes.stamp)
             self._heads.drop()
         proposal = None
         if block is not None or is_misfit:
@@ -238,6 +244,7 @@ class Cycle:
             found = self._forecast(candidate, live, name)
             if found is not None:
                 state.reservations[shape] = found
+                state.lanes.stamp += 1
         if found is not None:
             self._ahead[shape] = found
             self._beside.clear()
@@ -261,6 +268,7 @@ class Cycle:
         later = [shape for shape in reservations if shape not in self._ahead]
         if len(reservations) >= most_count and later and most_count:
             del reservations[later[-1]]
+            self._state.lanes.stamp += 1
         return len(reservations) < most_count
 
     def _make_room(
@@ -287,6 +295,7 @@ class Cycle:
         if found is None:
             return None
         self._ahead[shape] = state.reservations[shape] = found
+        state.lanes.stamp += 1
         return Proposal(_attempt(live, name, candidate), (), candidate.lane, found.victims)
 
 
