@@ -114,7 +114,14 @@ class Memory:
     def wants_cycle(self) -> bool:
         """Is there anything ready that the scheduler has not seen against the space there is now?"""
         lanes = self.lanes
-        return bool(lanes.lanes) and (lanes.is_dirty or lanes.seen_version != self.space.version)
+        if not lanes.lanes:
+            return False
+        return lanes.is_dirty or lanes.seen_version != self.space.version or self._is_overdue()
+
+    def _is_overdue(self) -> bool:
+        """Should a gang have started by forecast, and has not? What was kept for it may be for others meanwhile."""
+        now_ms = self.now_ms
+        return any(found.start_at_ms <= now_ms and not found.victims for found in self.reservations.values())
 
     def reserved(self) -> Iterator[tuple[AttemptId, Attempt, LiveWorkflow]]:
         """All attempts that hold a reservation, oldest admission first (after a restart: in the order of workflows)."""

@@ -120,7 +120,7 @@ def _schedule(work: Work) -> None:
     while is_sound and state.wants_cycle():
         state.lanes.is_dirty = False
         state.lanes.seen_version = state.space.version
-        cycle = Cycle(state, work.now_ms)
+        cycle = Cycle(state, state.now_ms)  # not set back with the clock: what is overdue stays so
         while (proposal := cycle.next()) is not None:
             if verify(state, proposal):
                 _carry_out(work, proposal)

@@ -25,6 +25,7 @@ from ffd.core.state import State
 FOREVER_MS = 1 << 62
 OVERDUE_PART = 4  # what should have ended by now is taken to go on for a quarter of what it ran, at least
 OVERDUE_LEAST_MS = 60_000
+STOPPING_LEAST_MS = 1_000
 Ends = list[tuple[int, int, AttemptId]]  # when, order of admission, who
 
 
@@ -44,14 +45,14 @@ class Reservation(NamedTuple):
 
 
 def end_at_ms(state: State, attempt: AttemptId, now_ms: int) -> int:
-    """When this attempt will have ended, about; FOREVER_MS when nobody knows."""
+    """When this attempt will have ended, about; after `now_ms`; FOREVER_MS when nobody knows."""
     live = state.workflows[attempt.workflow]
     task, item = live.dag.tasks[attempt.task], live.tasks[attempt.task].items[attempt.item]
     running = item.live
     assert running is not None
     if item.state == "stopping":
         grace_ms = task.checkpoint.grace_ms if task.checkpoint else state.limits.stop_grace_ms
-        return max(now_ms, item.since_at_ms + grace_ms)
+        return max(now_ms + STOPPING_LEAST_MS, item.since_at_ms + grace_ms)
     duration_ms = state.forecast.duration_ms(live.row.project, live.row.name, task)
     if not duration_ms:
         return FOREVER_MS
