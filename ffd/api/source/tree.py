@@ -174,11 +174,14 @@ class Builder:
         line, column = self.positions.at(offset)
         self.faults.append(Fault(message, "", line, column, hint, code))
 
+    def too_deep(self, offset: int) -> TooMuch:
+        limit = f"{self.limits.depth_count} levels (limit depth_count)"
+        return TooMuch(f"the document is nested deeper than {limit}", offset)
+
     def _enter(self, container: Any, start: int) -> None:
         self.count(1, start)
         if len(self._stack) >= self.limits.depth_count:
-            limit = f"{self.limits.depth_count} levels (limit depth_count)"
-            raise TooMuch(f"the document is nested deeper than {limit}", start)
+            raise self.too_deep(start)
         self._place(container, start, start)
 
     def _place(self, value: Any, start: int, end: int) -> None:

@@ -71,6 +71,8 @@ def read_yaml(text: str, builder: Builder) -> None:
             builder.fault("not YAML: a tab stands in the indentation", offset, "indent with blanks")
             return
         problem = error.problem or "not readable"
+        if "nesting depth" in problem:
+            raise builder.too_deep(offset) from None  # libyaml's own bound: it looks ahead
         context = f" {error.context}" if error.context else ""
         hint = next((hint for start, hint in _HINTS if start in problem), "")
         builder.fault(f"not YAML: {problem}{context}", offset, hint)
