@@ -29,6 +29,7 @@ WRITERS = {
     "memory.py",
     "live.py",
     "lanes.py",
+    "rehearsal.py",
     "holders.py",
     "forecast.py",
     "space.py",
@@ -266,7 +267,7 @@ def test_events_are_applied_by_the_step_and_by_replays_only() -> None:
         for node in ast.walk(parsed(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "apply"
     }
-    assert applying == {"core/work.py", "daemon/fsck.py", "testing/ledger.py"}
+    assert applying == {"core/work.py", "core/rehearsal.py", "daemon/fsck.py", "testing/ledger.py"}
 
 
 # ------------------------------------------------------------------------------------------------------------- tables

@@ -143,12 +143,13 @@ class Access(msgspec.Struct, frozen=True):
     async def spec(self, ref: str, project: str) -> dict[str, Any]:
         return await self.engine.spec(await self.locate(ref, project))
 
-    async def why(self, ref: str, project: str, task: str, item: int) -> Explain:
-        page = await self.engine.why(
-            await self.locate(ref, project), check_name(task, "task", self.limits), max(item, -1)
-        )
-        # hints name who holds what is missing: perhaps somebody else's workflows
-        return page if self.sees_all else msgspec.structs.replace(page, hints=())
+    async def why(self, ref: str, project: str, task: str, item: int, what_if: Sequence[str] = ()) -> Explain:
+        """What others have is told only as far as this caller sees it (S23)."""
+        for text in what_if:
+            check_name(text, "what_if", self.limits)
+        projects = None if self.sees_all else frozenset(self.principal.projects)
+        workflow = await self.locate(ref, project)
+        return await self.engine.why(workflow, check_name(task, "task", self.limits), max(item, -1), projects, what_if)
 
     async def control(self, kind: type[Control], ref: str, project: str, key: str, **arguments: Any) -> Done:
         """Cancel, suspend, resume, retry, set the priority. Idempotent by `key`, within the workflow's project."""

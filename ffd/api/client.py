@@ -222,9 +222,12 @@ class Client(ClusterCalls, TenantCalls):
         reply = await self._workflows("Spec", pb.GetRequest(ref=ref, project=self._project))
         return decode_object(reply.spec_json, "spec")
 
-    async def why(self, ref: str, task: str = "", item: int = -1) -> Explain:
-        """Why it waits, or why it ended as it did. `task` "": the workflow; `item` -1: the task as a whole."""
-        request = pb.ExplainRequest(ref=ref, project=self._project, task=task, item=item if item >= 0 else None)
+    async def why(self, ref: str, task: str = "", item: int = -1, what_if: Sequence[str] = ()) -> Explain:
+        """Why it waits, or why it ended as it did. `task` "": the workflow; `item` -1: the task as a whole. `what_if`:
+        changes that are tried together, e.g. `quota.gpus=+64`; nothing is changed."""
+        request = pb.ExplainRequest(
+            ref=ref, project=self._project, task=task, item=item if item >= 0 else None, what_if=what_if
+        )
         return from_proto(Explain, await self._workflows("Explain", request))
 
     # ------------------------------------------------------------------------------------------------------ control

@@ -95,7 +95,15 @@ class Engine(Protocol):
         """The resolved document, as plain data."""
         ...
 
-    async def why(self, workflow: int, task: str = "", item: int = -1) -> Explain: ...
+    async def why(
+        self,
+        workflow: int,
+        task: str = "",
+        item: int = -1,
+        projects: frozenset[str] | None = None,
+        what_if: Sequence[str] = (),
+    ) -> Explain:
+        """`projects`: what the reader may see of others, None = everything."""
 
     async def attempts(self, workflow: int, task: str, item: int) -> list[AttemptId]:
         """All attempts of an item so far, oldest first: whose logs can be read."""

@@ -95,7 +95,7 @@ class Workflows(workflows_grpc.WorkflowsBase):
     @unary("explain")
     async def Explain(self, access: Access, request: pb.ExplainRequest) -> Explain:
         item = request.item if request.HasField("item") else -1
-        return await access.why(request.ref, request.project, request.task, item)
+        return await access.why(request.ref, request.project, request.task, item, tuple(request.what_if))
 
     # ----------------------------------------------------------------------------------------------------- control
 

@@ -66,6 +66,7 @@ class OfItem(Scope):
 class Why(Scope):
     task: str = ""
     item: int = -1
+    what_if: tuple[str, ...] = ()
 
 
 class Events(Scope):

@@ -117,7 +117,8 @@ async def spec(call: Call) -> dict[str, Any]:
 
 
 async def why(call: Call) -> Explain:
-    return await call.access.why(call.path["id"], call.query.project, call.query.task, call.query.item)
+    query = call.query
+    return await call.access.why(call.path["id"], query.project, query.task, query.item, query.what_if)
 
 
 async def cancel(call: Call) -> Done:

@@ -17,11 +17,20 @@ if TYPE_CHECKING:
 
 @click.command(cls=Verb)
 @click.argument("target", type=refs.TARGET)
+@click.option(
+    "--what-if",
+    "what_if",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Try this on the scheduler's own books, changing nothing; several are tried together: quota.RESOURCE=+N, "
+    "gang.replicas=N, gang.min=N, topology=any|preferred|LEVEL, gpu_type=A|B, gpus=N, priority=N, nodes=+2x8:H100, "
+    "uncordon=NODE.",
+)
 @output.object_option
 @pass_session
-def why(session: Session, target: refs.Target, form: str) -> None:
+def why(session: Session, target: refs.Target, what_if: tuple[str, ...], form: str) -> None:
     """Say why a workflow, task or item waits, or why it ended as it did: every check, in the scheduler's order."""
-    page = session.call(lambda client: client.why(target.workflow, target.task, target.item))
+    page = session.call(lambda client: client.why(target.workflow, target.task, target.item, what_if))
     output.emit_object(page, form, lambda: text(page), page.subject)
 
 
@@ -41,6 +50,14 @@ def text(page: Explain) -> str:
             Column("DETAIL", lambda check: check.detail),
         ]
         lines += ["", output.table(page.checks, columns, indent="  ").rstrip("\n")]
+    if page.groups:
+        columns = [
+            Column("TASK", lambda group: group.task),
+            Column("ITEMS", lambda group: str(group.item_count), right=True),
+            Column("WAITS FOR", lambda group: group.reason),
+            Column("DETAIL", lambda group: group.detail),
+        ]
+        lines += ["", output.table(page.groups, columns, indent="  ").rstrip("\n")]
     if page.cause is not None:
         lines += ["", f"cause: {terminal.cell(words.cause_line(page.cause))}"]
         tail = page.tail or page.cause.tail

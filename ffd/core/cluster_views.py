@@ -15,9 +15,10 @@ from ffd.core.model import Node
 from ffd.core.nodes import Victim, select, victims
 from ffd.core.nodespace import NodeSpace
 from ffd.core.pages import DrainPage, GpuPage, HoldPage, NodeDetail, NodePage, QueuePage, StopPage
-from ffd.core.schedule import explain as reasons
+from ffd.core.schedule.explain import lane_text
 from ffd.core.schedule.place import find_places
 from ffd.core.schedule.reserve import FOREVER_MS
+from ffd.core.schedule.subject import gang_text
 from ffd.core.space import Trial
 from ffd.core.state import State
 from ffd.errors import Refusal
@@ -151,9 +152,9 @@ def queue_pages(state: State) -> list[QueuePage]:
         name = live.dag.names[entry[3]]
         pages.append(
             QueuePage(
-                position=len(pages) + 1, project=live.row.project, gang=reasons.gang_text(live.dag.tasks[name]),
+                position=len(pages) + 1, project=live.row.project, gang=gang_text(live.dag.tasks[name]),
                 waiting_count=lane.count, head=f"{live.row.handle}/{name}[{entry[4]}]",
-                reason=reasons.lane_text(state, lane, live, name), expected_at_ms=_expected_at_ms(state, candidate),
+                reason=lane_text(state, lane, live, name), expected_at_ms=_expected_at_ms(state, candidate),
             )
         )  # fmt: skip
     return pages

@@ -12,6 +12,8 @@ An index of State: filled by `State.apply`, read by `core.admit` and `core.sched
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from heapq import heapify, heappop, heappush
 
 from ffd.core.spec import Gang, Resources
@@ -24,6 +26,30 @@ COMPACT_COUNT = 1024  # a heap below this is never searched for entries that do 
 Entry = tuple[int, int, int, int, int, int]
 IsTrue = Callable[[Entry, "Lane"], bool]
 NEVER = -1
+
+
+class Journal:
+    """What a trial does to lanes, to be undone at its end; silent while there is none."""
+
+    __slots__ = ("is_open", "undo")
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self.undo: list[Callable[[], None]] = []
+
+    def dropped(self, lane: Lane, entry: Entry) -> None:
+        if self.is_open:
+            self.undo.append(lambda: lane.put_back(entry))
+
+    def changes(self, marked: object, field: str) -> None:
+        """This field of a shape, a lane or a tenant is about to change."""
+        if self.is_open:
+            self.undo.append(partial(setattr, marked, field, getattr(marked, field)))
+
+    def shuts(self, branch: Branch) -> None:
+        """`branch` is about to be passed over from now on. Afterwards it is looked at again: it may come to nothing."""
+        if self.is_open:
+            self.undo.append(branch.reopen)
 
 
 class Shape:
@@ -51,9 +77,10 @@ class Lane:
     """Ready items of one kind and one project, by priority level: within a level a heap. `blocked_at`: the version of
     space at which there was no room where its quota lets it."""
 
-    __slots__ = ("blocked_at", "branch", "compact_at_count", "count", "kind", "levels", "project")
+    __slots__ = ("blocked_at", "branch", "compact_at_count", "count", "journal", "kind", "levels", "project")
 
-    def __init__(self, kind: Kind, project: str, branch: Branch) -> None:
+    def __init__(self, kind: Kind, project: str, branch: Branch, journal: Journal) -> None:
+        self.journal = journal
         self.kind = kind
         self.project = project
         self.branch = branch
@@ -73,7 +100,7 @@ class Lane:
             heap.extend(entries)
             heapify(heap)
         self.count += len(entries)
-        if self.count >= self.compact_at_count:
+        if self.count >= self.compact_at_count and not self.journal.is_open:
             self.keep(lambda entry: is_true(entry, self))
 
     def keep(self, is_wanted: Callable[[Entry], bool]) -> None:
@@ -94,7 +121,7 @@ class Lane:
         for level in levels if len(levels) == 1 else sorted(levels):
             heap = levels[level]
             while heap and not is_true(heap[0], self):
-                heappop(heap)
+                self.journal.dropped(self, heappop(heap))
                 self.count -= 1
             if heap:
                 found = (level - bonus(heap[0]) if bonus else level, heap[0])
@@ -104,9 +131,28 @@ class Lane:
             levels.clear()
         return best
 
+    def put_back(self, entry: Entry) -> None:
+        """It had been dropped."""
+        heappush(self.levels.setdefault(entry[0], []), entry)
+        self.count += 1
+        self.branch.offer()
+
     def entries(self) -> Iterator[Entry]:
         for heap in self.levels.values():
             yield from heap
+
+    def ahead(self, urgency: tuple[int, Entry], bonus: Callable[[Entry], int] | None, most: int) -> Iterator[Entry]:
+        """Entries, true or not, that go before one of this (rank less what waiting earned, entry), in no order; at most
+        `most`. What comes later in a heap is not walked."""
+        left = most
+        for level, heap in self.levels.items():
+            places = [0]
+            while places and left:
+                at = places.pop()
+                if at < len(heap) and (level - bonus(heap[at]) if bonus else level, heap[at]) < urgency:
+                    left -= 1
+                    places += (2 * at + 1, 2 * at + 2)
+                    yield heap[at]
 
 
 # borrows, share, admissions before its last one (of equals the one goes first that was served longest ago), path
@@ -148,6 +194,18 @@ class Branch:
                 branch.is_queued = True
                 branch.parent.fresh.append(branch)
             branch = branch.parent
+
+    def open(self) -> None:
+        """What a quota closed here is looked at again."""
+        self.is_closed = self.is_own_closed = self.is_pool_closed = False
+        refused, self.refused = self.refused, []
+        for child in refused:
+            child.is_closed = False
+            child.offer()
+
+    def reopen(self) -> None:
+        self.open()
+        self.offer()
 
     def __lt__(self, other: Branch) -> bool:
         return self.tenant.path < other.tenant.path
@@ -192,6 +250,7 @@ class Lanes:
         self.small: set[tuple[int, int, int]] = set()  # only asked, never walked
         self.is_dirty = False
         self.seen_version = NEVER
+        self.journal = Journal()
 
     def lane(self, ask: Resources, gang: Gang, follows: int, is_small: bool, duration_ms: int, project: str) -> Lane:
         """The lane of such items; made when it is not there."""
@@ -209,15 +268,55 @@ class Lanes:
             kind = self.kinds[key] = Kind(key, shape, duration_ms, self.tenancy.root)
             self._know(kind.root)
         branch = self._grow(kind, project)
-        found = branch.lane = kind.lanes[project] = self.lanes[key, project] = Lane(kind, project, branch)
+        found = branch.lane = kind.lanes[project] = self.lanes[key, project] = Lane(kind, project, branch, self.journal)
         self.projects[project] = self.projects.get(project, 0) + 1
         return found
 
     def push(self, lane: Lane, entries: list[Entry], is_true: IsTrue) -> None:
         """Ascending entries of one level."""
+        self._keep_level(lane, entries[0][0])
         lane.push(entries, is_true)
         self.is_dirty = True
         lane.branch.offer()
+
+    def _keep_level(self, lane: Lane, level: int) -> None:
+        """In a trial: its entries are about to change."""
+        if self.journal.is_open:
+            heap, count = list(lane.levels.get(level, ())), lane.count
+
+            def undo() -> None:
+                lane.levels[level], lane.count = heap, count
+                if not heap:
+                    del lane.levels[level]
+
+            self.journal.undo.append(undo)
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """Entries, marks and counts that change inside are as before at its end, lanes that were made are gone, what
+        was passed over is looked at again: nothing is decided otherwise afterwards. Trials do not nest."""
+        assert not self.journal.is_open
+        journal, counts, flags = self.journal, dict(self.admitted), (self.admitted_count, self.is_dirty)
+        journal.is_open = True
+        try:
+            yield
+        finally:
+            journal.is_open = False
+            undo, journal.undo = journal.undo, []
+            for one in reversed(undo):
+                one()
+            self.admitted, (self.admitted_count, self.is_dirty) = counts, flags
+            self.drop_empty()
+
+    def block(self, marked: Shape | Lane, version: int) -> None:
+        """It does not fit while space has this version."""
+        self.journal.changes(marked, "blocked_at")
+        marked.blocked_at = version
+
+    def give_up(self, shape: Shape, inventory_version: int) -> None:
+        """Not even the empty cluster could take it."""
+        self.journal.changes(shape, "hopeless_at")
+        shape.hopeless_at = inventory_version
 
     def discard(self, workflow: int, lane: Lane) -> None:
         """Drop all entries of one workflow from this lane."""
@@ -288,6 +387,7 @@ class Lanes:
         self.admitted_count += 1
         self.stamp += 1
         for level in tenant.chain():
+            self.journal.changes(level, "served_at_count")
             level.served_at_count = self.admitted_count
 
     def bonus(self, lane: Lane, every_count: int, most: int) -> Callable[[Entry], int]:

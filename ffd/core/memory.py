@@ -22,6 +22,7 @@ from ffd.core.model import TERMINAL, Attempt, AttemptId, Item, Listing, Node, Pl
 from ffd.core.policy import Policy
 from ffd.core.space import Space
 from ffd.core.spec import Resources, Spec
+from ffd.core.spec import Task as TaskSpec
 from ffd.core.tenancy import ONE_WORKFLOW, Tenancy, amounts_on
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -54,6 +55,7 @@ class Memory:
         self.forecast = Forecast(self.limits.learnt_durations_count)
         self.reservations: dict[Shape, Any] = {}  # -> schedule.reserve.Reservation, oldest first; made by cycles
         self.holders = Holders()
+        self.moved: dict[tuple[int, int, int], Lane] = {}  # in a rehearsal: (workflow, order, item) -> where it waits
         self.now_ms = 0  # the latest instant of any step: for forecasts, never for order
         self.keys: dict[str, tuple[str, int]] = {}  # idempotency: scope -> (payload digest, workflow)
         self.key_ring: dict[int, str] = {}  # slot -> scope: the oldest is overwritten
@@ -105,6 +107,8 @@ class Memory:
             return False
         if self.policy.order == "fair" and live.row.priority != -entry[0]:
             return False
+        if self.moved and (entry[1], entry[3], entry[4]) in self.moved:
+            return self.moved[entry[1], entry[3], entry[4]] is lane
         is_elastic = lane.kind.shape.gang.min_replicas
         return not is_elastic or self._is_small(entry[1], entry[3], entry[4]) == lane.kind.shape.is_small
 
@@ -204,8 +208,12 @@ class Memory:
     # ---------------------------------------------------------------------------- the ready queue, max_parallel
 
     def lane_of(self, live: LiveWorkflow, name: str, is_small: bool = False) -> Lane:
-        """The lane of a task's items. A gang that follows another task's domain has a shape of its own."""
-        task, policy = live.dag.tasks[name], self.policy
+        """The lane of a task's items."""
+        return self.lane_for(live, live.dag.tasks[name], is_small)
+
+    def lane_for(self, live: LiveWorkflow, task: TaskSpec, is_small: bool) -> Lane:
+        """The lane of items of such a task. A gang that follows another task's domain has a shape of its own."""
+        policy = self.policy
         duration_ms = 0
         if policy.backfill and policy.reservations_count:
             duration_ms = self.forecast.duration_ms(live.row.project, live.row.name, task)

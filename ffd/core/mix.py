@@ -55,6 +55,12 @@ class Mix:
         self._take(typical(counts.items()))
         self._is_primed = True
 
+    def frozen(self) -> Mix:
+        """The same mix, for a trial: what it learns changes nothing."""
+        found = Mix()
+        found.typical, found.stamp, found._is_primed = self.typical, self.stamp, True
+        return found
+
     def _renew(self) -> None:
         if self._total >= HALVED_AT:
             self._counts = {shape: count / 2 for shape, count in self._counts.items() if count > 1}

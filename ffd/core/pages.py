@@ -178,24 +178,72 @@ class DrainPage(Page, frozen=True, kw_only=True):
 
 
 class Check(Page, frozen=True, kw_only=True):
-    """One check of the scheduler, in its order. `verdict`: pass, wait (may change by itself), fail (will not)."""
+    """One check of the scheduler, in its order. `verdict`: pass, wait (may change by itself), fail (will not). `facts`:
+    the numbers in `detail`, in the units that their names end with, or those of quotas (core.tenancy)."""
 
     name: str
     verdict: Literal["pass", "wait", "fail"]
     detail: str
+    facts: dict[str, Any] = {}
+
+
+class HolderPage(Page, frozen=True, kw_only=True):
+    """A gang that holds something of what is missing. `ends_at_ms`: by forecast; 0 = nobody knows. `basis` of that: the
+    task's timeout.run (declared), attempts before (learnt), or that it is being stopped. Without a `workflow`: all
+    those that the reader may not see, together."""
+
+    workflow: str = ""  # handle
+    project: str = ""
+    task: str = ""
+    item: int = -1
+    gang_count: int = 1
+    replica_count: int = 0
+    gpu_millis: int = 0
+    nodes: tuple[str, ...] = ()
+    since_at_ms: int = 0
+    ends_at_ms: int = 0
+    basis: Literal["", "declared", "learnt", "stopping"] = ""
+
+
+class WhatIfPage(Page, frozen=True, kw_only=True):
+    """What would happen if all of `changes` were so: `starts` (in the next cycle, on `nodes`), `waits` (`check` says
+    no), or `unknown` (too much comes first to be played through)."""
+
+    changes: tuple[str, ...]
+    outcome: Literal["starts", "waits", "unknown"]
+    check: str = ""
+    detail: str = ""
+    nodes: tuple[str, ...] = ()
+    start_at_ms: int = 0  # of one that waits: by forecast; 0 = nobody knows
+
+
+class WaitPage(Page, frozen=True, kw_only=True):
+    """Items of one task of a workflow that wait for the same. `reason`: the check that says no to the first of them, or
+    their state."""
+
+    task: str
+    item_count: int
+    reason: str
+    detail: str
 
 
 class Explain(Page, frozen=True, kw_only=True):
-    """Why something waits, or why it ended as it did. `headline` is the answer in one sentence."""
+    """Why something waits, or why it ended as it did. `headline` is the answer in one sentence, `reason` the check that
+    it comes from. `start_at_ms`: expected start, by forecast; 0 = nobody knows. `groups`: of a whole workflow."""
 
     subject: str  # llm.42 or llm.42/train[3]
     state: str
     headline: str
     checks: tuple[Check, ...] = ()
-    position: int = 0  # 1 = next; 0 = not in the queue
+    position: int = 0  # 1 = next; 0 = not in the queue, or too far behind to be counted
     hints: tuple[str, ...] = ()  # what would start it sooner
     cause: Cause | None = None
     tail: str = ""  # last lines of the first failing replica
+    reason: str = ""
+    start_at_ms: int = 0
+    holders: tuple[HolderPage, ...] = ()
+    what_ifs: tuple[WhatIfPage, ...] = ()
+    groups: tuple[WaitPage, ...] = ()
 
 
 class QueuePage(Page, frozen=True, kw_only=True):

@@ -98,6 +98,16 @@ class Space:
         self.version += 1
         self.inventory_version += 1
 
+    def with_more(self, nodes: tuple[Node, ...]) -> Space:
+        """The same books for a larger cluster: a copy, for a what-if. Costs what all nodes cost."""
+        larger = Space(self.policy)
+        larger.closed, larger.mix = dict(self.closed), self.mix
+        larger.replace((*(one.node for one in self.order), *nodes))
+        for one, twin in zip(self.order, larger.order, strict=False):
+            twin.restore(one.free())
+        larger.version, larger.inventory_version = self.version + 1, self.inventory_version + 1
+        return larger
+
     def _touch(self, space: NodeSpace) -> None:
         """This node is about to change."""
         if self._trials:
@@ -167,7 +177,7 @@ class Space:
 class Trial:
     """Changes that are undone, exactly; trials nest. Nodes are remembered as they were when first touched."""
 
-    __slots__ = ("_closed", "_saved", "_space", "_version", "close", "give", "open", "take")
+    __slots__ = ("_closed", "_saved", "_space", "_versions", "close", "give", "open", "take")
 
     def __init__(self, space: Space) -> None:
         self._space = space
@@ -176,7 +186,7 @@ class Trial:
     def __enter__(self) -> Self:
         self._saved: dict[int, tuple[Any, ...]] = {}
         self._closed: dict[str, str] | None = None
-        self._version = self._space.version
+        self._versions = self._space.version, self._space.inventory_version
         self._space._trials.append(self)
         return self
 
@@ -199,4 +209,4 @@ class Trial:
         if self._closed is not None:
             space.closed = self._closed
         space._touch_again(list(self._saved))
-        space.version = self._version
+        space.version, space.inventory_version = self._versions

@@ -11,7 +11,7 @@ from ffd.core.admit.quota import hopeless
 from ffd.core.commands import Accepted, Submit
 from ffd.core.entry import key_scope, refuse_by_tenant, refuse_if_full, refuse_reuse
 from ffd.core.events import KeyRemembered, SpecAdded, WorkflowAccepted, WorkflowStarted
-from ffd.core.schedule.explain import never_fits
+from ffd.core.schedule.possible import never_fits
 from ffd.core.spec import Resources, Spec
 from ffd.core.state import State
 from ffd.core.work import Work

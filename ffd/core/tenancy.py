@@ -13,8 +13,9 @@ be admitted (admit.quota), or who goes first (admit.share, admit.order).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 from ffd.core.model import Node, TenantRow
 from ffd.core.past import TICKS, settled, tick_of
@@ -114,7 +115,7 @@ class Tenancy:
         self.has_quotas = False  # does anybody have one?
         self._over: dict[str, Tenant] = {}  # nodes with an excuse
         self._changed: list[Tenant] = []
-        self._trial: list[tuple[Tenant, Amounts, int]] | None = None
+        self._trial: list[Callable[[], None]] | None = None  # how to undo what a trial did, oldest first
 
     # ------------------------------------------------------------------------------------------------------ the tree
 
@@ -230,7 +231,7 @@ class Tenancy:
 
     def _add(self, tenant: Tenant, amounts: Amounts, sign: int) -> None:
         if self._trial is not None:
-            self._trial.append((tenant, amounts, sign))
+            self._trial.append(partial(self._add, tenant, amounts, -sign))
         if self.half_life_ms:
             for level in tenant.chain():
                 self.past_of(level)  # what was held until now
@@ -257,18 +258,50 @@ class Tenancy:
 
     @contextmanager
     def trial(self) -> Iterator[None]:
-        """Charges and discharges within it are made on the real books and undone, exactly, at its end. Trials nest."""
+        """Charges, discharges and rules that are supposed within it are made on the real books and undone, exactly, at
+        its end. Trials nest."""
         outer, self._trial = self._trial, []
         excuses = [(node, dict(node.excused)) for node in self._over.values()]
         try:
             yield
         finally:
             done, self._trial = self._trial, None
-            for tenant, amounts, sign in reversed(done):
-                self._add(tenant, amounts, -sign)
+            for undo in reversed(done):
+                undo()
             for node, excused in excuses:
                 node.excused = excused
             self._trial = outer
+
+    def suppose(self, tenant: Tenant, row: TenantRow) -> None:
+        """Within a trial: this is declared of it. It stays where it is, and has quotas of the same resources."""
+        assert self._trial is not None and row.quotas.keys() == tenant.row.quotas.keys()
+        self._trial.append(partial(self._take_row, tenant, tenant.row))
+        self._take_row(tenant, row)
+
+    def _take_row(self, tenant: Tenant, row: TenantRow) -> None:
+        before = {resource: tenant.kept_back(resource) for resource in row.quotas}
+        tenant.row = row
+        self._mark(tenant)
+        for resource in row.quotas:
+            change, above = tenant.kept_back(resource) - before[resource], tenant.parent
+            while change and above is not None:
+                kept = above.kept_back(resource)
+                _shift(above.reserve, {resource: change}, 1)
+                self._mark(above)
+                change, above = above.kept_back(resource) - kept, above.parent
+
+    def suppose_nodes(self, nodes: tuple[Node, ...]) -> None:
+        """Within a trial: the cluster has these nodes."""
+        assert self._trial is not None
+        before = self.capacity, self.models
+
+        def undo() -> None:
+            self.capacity, self.models = before
+            for tenant in self.nodes.values():
+                self._mark(tenant)
+
+        self._trial.append(undo)
+        self.set_nodes(nodes)
 
     # -------------------------------------------------------------------------------------------------- decayed usage
 

@@ -1,7 +1,7 @@
 """Views: state -> pages. Computed on demand, for live workflows and (loaded alone) for ended ones alike.
 
 Called by the daemon's engine; shown by API, CLI and TUI. Never here: the shapes (pages), why something waits
-(schedule.explain, told here in one sentence), or any change of state.
+(why), or any change of state.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import msgspec
 
 from ffd.core import events as ev
 from ffd.core.live import LiveTask, LiveWorkflow
-from ffd.core.model import TERMINAL, AttemptId, Cause, Item
-from ffd.core.pages import Check, EventPage, Explain, ItemPage, TaskPage, WorkflowPage
-from ffd.core.schedule import explain as reasons
+from ffd.core.model import TERMINAL, AttemptId, Item
+from ffd.core.pages import EventPage, ItemPage, TaskPage, WorkflowPage
+from ffd.core.schedule.subject import gang_text
 from ffd.core.state import State
 from ffd.core.story import event_text
 from ffd.core.values import Values, output_values
@@ -64,31 +64,33 @@ def _task_page(state: State, live: LiveWorkflow, name: str) -> TaskPage:
         workflow=live.row.handle, name=name, state=word, finally_=live.is_finally(name),
         item_count=len(task.items) if task.items else int(task.row.state != "succeeded"), fanout=spec.is_fanout,
         counts=counts, needs=tuple(need.task for need in spec.needs), replicas=spec.gang.replicas,
-        attempt=one.number if one else 0, nodes=_nodes(one) if one else (),
+        attempt=one.number if one else 0, nodes=nodes_of(one) if one else (),
         reason=_short_reason(state, live, name, word),
         outputs=output_values(live, name) if task.row.state == "succeeded" else {}, opened_at_ms=task.row.opened_at_ms,
         started_at_ms=started, ended_at_ms=task.row.ended_at_ms, cause=task.row.cause or (one.cause if one else None),
     )  # fmt: skip
 
 
-def _nodes(item: Item) -> tuple[str, ...]:
+def nodes_of(item: Item) -> tuple[str, ...]:
+    """Where its attempt runs."""
     return tuple(dict.fromkeys(place.node for place in item.live.places)) if item.live else ()
 
 
 def _short_reason(state: State, live: LiveWorkflow, name: str, word: str) -> str:
     """Why a task is not running, in one line; cheap: only what the queue already knows."""
     if word == "waiting":
-        return _waits_for(live, name)
+        return waits_for(live, name)
     if word == "ready":
         if live.row.state == "suspended":
             return "the workflow is suspended"
         if state.lane_of(live, name).kind.shape.blocked_at == state.space.version:
-            return f"waits for room: {reasons.gang_text(live.dag.tasks[name])}"
+            return f"waits for room: {gang_text(live.dag.tasks[name])}"
         return "in the queue"
     return ""
 
 
-def _waits_for(live: LiveWorkflow, name: str) -> str:
+def waits_for(live: LiveWorkflow, name: str) -> str:
+    """Which tasks one waits for that never opened; "" when for none."""
     if live.is_finally(name) and not live.row.finalizing:
         return "runs after everything else"
     left = [n.task for n in live.dag.tasks[name].needs if live.tasks[n.task].row.state not in TERMINAL]
@@ -112,7 +114,7 @@ def item_pages(
             attempt=item.number,
             user_failures=item.user_failures,
             infra_failures=item.infra_failures,
-            nodes=_nodes(item),
+            nodes=nodes_of(item),
             since_at_ms=item.since_at_ms or live.tasks[task].row.opened_at_ms,
             retry_at_ms=item.retry_at_ms,
             outputs=item.outputs or (item.live.outputs if item.live else {}),
@@ -150,107 +152,6 @@ _FIELDS = {
 
 def _fields(event: ev.AnyEvent) -> dict[str, Any]:
     return {name: getattr(event, name) for name in _FIELDS[type(event)]}
-
-
-# -------------------------------------------------------------------------------------------------------- why
-
-
-def explain(state: State, workflow: int, task: str, item: int, now_ms: int) -> Explain:
-    """Why it waits, or why it ended as it did. `task` "": of the workflow; `item` -1: the most telling one."""
-    live = state.workflows[workflow]
-    if not task:
-        return _explain_workflow(state, live, now_ms)
-    live_task = live.tasks[task]
-    if not live_task.items:
-        return _explain_unopened(live, task, live_task)
-    number = item if item >= 0 else _telling_item(live_task)
-    return _explain_item(state, live, task, number, now_ms)
-
-
-def _explain_workflow(state: State, live: LiveWorkflow, now_ms: int) -> Explain:
-    row = live.row
-    if row.state in TERMINAL:
-        return Explain(
-            subject=row.handle, state=row.state, headline=f"{row.state}{_because(row.cause)}", cause=row.cause,
-            tail=row.cause.tail if row.cause else "",
-        )  # fmt: skip
-    for word in ("ready", "backoff", "running", "launching", "stopping", "waiting"):
-        for name, task in live.tasks.items():
-            if word in task_counts(task):
-                found = explain(state, row.id, name, -1, now_ms)
-                return msgspec.structs.replace(found, headline=f"{found.subject}: {found.headline}", subject=row.handle)
-    return Explain(subject=row.handle, state=row.state, headline=f"is {row.state}")
-
-
-def _explain_unopened(live: LiveWorkflow, name: str, task: LiveTask) -> Explain:
-    subject = f"{live.row.handle}/{name}"
-    if task.row.state != "waiting":
-        cause = task.row.cause
-        headline = (
-            f"{task.row.state}{_because(cause)}" if cause else f"{task.row.state}: the list it runs over is empty"
-        )
-        return Explain(subject=subject, state=task.row.state, headline=headline, cause=cause)
-    checks = tuple(
-        Check(
-            name=f"needs {need.task}",
-            verdict="pass" if live.tasks[need.task].row.state in TERMINAL else "wait",
-            detail=f"{need.outcome} is asked, it is {live.tasks[need.task].row.state}",
-        )
-        for need in live.dag.tasks[name].needs
-    )
-    return Explain(subject=subject, state="waiting", headline=_waits_for(live, name), checks=checks)
-
-
-def _telling_item(task: LiveTask) -> int:
-    for word in ("failed", *TELLING):
-        for number, item in enumerate(task.items):
-            if item.state == word:
-                return number
-    return 0
-
-
-def _explain_item(state: State, live: LiveWorkflow, name: str, number: int, now_ms: int) -> Explain:
-    item = live.tasks[name].items[number]
-    subject = f"{live.row.handle}/{name}" + (f"[{number}]" if live.dag.tasks[name].is_fanout else "")
-    cause = item.cause or (item.live.stop_cause if item.live else None)
-    tail = cause.tail if cause else ""
-    if item.state == "ready":
-        checks = tuple(reasons.checks(state, live, name, number, now_ms))
-        first = next((check for check in checks if check.verdict != "pass"), None)
-        headline = first.detail if first else "nothing stands in its way: the next cycle starts it"
-        hints = []
-        if first is not None and first.name == "space":
-            hints = [f"{holder} holds what it would use" for holder in reasons.holders(state, live.dag.tasks[name])]
-        return Explain(
-            subject=subject,
-            state="ready",
-            headline=headline,
-            checks=checks,
-            hints=tuple(hints),
-            position=reasons.position(state, live, name, number),
-            cause=cause,
-            tail=tail,
-        )
-    if item.state == "backoff":
-        seconds = max(0, item.retry_at_ms - now_ms) / 1000
-        headline = f"attempt {item.number} failed{_because(cause)}; the next starts in {seconds:.1f} s"
-    elif item.state in TERMINAL:
-        headline = f"{item.state}{_because(cause)}"
-    else:
-        headline = f"is {item.state} on {', '.join(_nodes(item))}" + (
-            _because(cause) if item.state == "stopping" else ""
-        )
-    return Explain(subject=subject, state=item.state, headline=headline, cause=cause, tail=tail)
-
-
-def _because(cause: Cause | None) -> str:
-    """` because ...`: the cause in words: where, which rank, what."""
-    if cause is None:
-        return ""
-    where = f"{cause.task} " if cause.task else ""
-    which = f"attempt {cause.attempt} " if cause.attempt else ""
-    rank = f"rank {cause.rank}: " if cause.rank >= 0 else ""
-    return f": {where}{which}{rank}{cause.message or cause.kind}"
 
 
 def task_inputs(state: State, attempt: AttemptId) -> dict[str, Any]:

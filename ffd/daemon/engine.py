@@ -18,7 +18,7 @@ import msgspec
 import ffd
 from ffd.api.engine import BarrierState, TaskInputs, WatchPage
 from ffd.api.shapes import SnapshotHead
-from ffd.core import cluster_views, tenant_views, views
+from ffd.core import cluster_views, tenant_views, views, why
 from ffd.core.commands import Accepted, Answer, AnyCommand, Done, Retry
 from ffd.core.limits import Limits as CoreLimits
 from ffd.core.model import AttemptId, Rows
@@ -145,20 +145,29 @@ class DaemonEngine:
         plain: dict[str, Any] = msgspec.to_builtins(spec)
         return plain
 
-    async def why(self, workflow: int, task: str = "", item: int = -1) -> Explain:
+    async def why(
+        self,
+        workflow: int,
+        task: str = "",
+        item: int = -1,
+        projects: frozenset[str] | None = None,
+        what_if: Sequence[str] = (),
+    ) -> Explain:
         now_ms = self._parts.clock.wall_ms()
 
         def explain(state: State) -> Explain:
             if item >= 0 and item >= len(state.workflows[workflow].tasks[task].items) > 0:
                 raise Refusal(f"{task} has no item {item}", code="not_found", field="item")
-            return views.explain(state, workflow, task, item, now_ms)
+            return why.explain(state, workflow, task, item, now_ms, projects, what_if)
 
         page = await self._read_task(workflow, task, explain)
         degraded = self.lead().degraded
         if not degraded:
             return page
         stuck = Check(name="storage", verdict="wait", detail=degraded)
-        return msgspec.structs.replace(page, headline=f"nothing starts: {degraded}", checks=(stuck, *page.checks))
+        return msgspec.structs.replace(
+            page, headline=f"nothing starts: {degraded}", reason="storage", checks=(stuck, *page.checks)
+        )
 
     async def _read_task(self, workflow: int, task: str, view: Callable[[State], T]) -> T:
         """As `read`; `task` "" = none is needed. Refusal (not_found) when the workflow has no such task."""

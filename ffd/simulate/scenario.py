@@ -20,7 +20,7 @@ from ffd.core.limits import Limits
 from ffd.core.model import Node
 from ffd.core.policy import Policy
 from ffd.core.reports import AnyReport, InventoryReported
-from ffd.core.schedule.explain import never_fits
+from ffd.core.schedule.possible import never_fits
 from ffd.core.state import State
 from ffd.errors import Refusal
 from ffd.plugins.behaviour import Behaviour

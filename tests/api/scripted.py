@@ -233,9 +233,19 @@ class ScriptedEngine:
     async def spec(self, workflow: int) -> dict[str, Any]:
         return {"name": self.pages[workflow].name, "tasks": []}
 
-    async def why(self, workflow: int, task: str = "", item: int = -1) -> Explain:
+    async def why(
+        self,
+        workflow: int,
+        task: str = "",
+        item: int = -1,
+        projects: frozenset[str] | None = None,
+        what_if: Sequence[str] = (),
+    ) -> Explain:
         return Explain(
-            subject=f"{workflow}/{task}[{item}]", state="ready", headline="in the queue", hints=("x.1 waits",)
+            subject=f"{workflow}/{task}[{item}]",
+            state="ready",
+            headline="in the queue",
+            hints=(*what_if, f"seen: {sorted(projects) if projects is not None else 'all'}"),
         )
 
     async def nodes(self, after: str = "", limit: int = 1000) -> list[NodePage]:

@@ -259,7 +259,7 @@ async def test_a_user_sees_its_own_projects_alone(tmp_path: Path) -> None:
         assert await client.queue("default") == [], "not its own"
         detail = await client.node("n1")
         assert detail.holds == (HoldPage(replica_count=4, gpus=(0, 1, 2, 3)),), "who holds it is not told"
-        assert (await client.why("a")).hints == ()  # they may name others
+        assert (await client.why("a", what_if=("gpus=1",))).hints == ("gpus=1", "seen: ['mine', 'ours']")
         with pytest.raises(Refusal) as refusal:
             await anext(client.watch())
         assert refusal.value.code == "forbidden"

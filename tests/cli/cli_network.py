@@ -6,7 +6,7 @@ It answers from pages that a test put there, in the shapes of the client's contr
 from __future__ import annotations
 
 import builtins
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Self
 
 import anyio
@@ -133,8 +133,9 @@ class Client:
         pages = self.network.item_pages.get((self.network.find(ref).handle, task), [])
         return [page for page in pages if page.item > after][:limit]
 
-    async def why(self, ref: str, task: str = "", item: int = -1) -> Explain:
-        self.network._call("why", ref=ref, task=task, item=item)
+    async def why(self, ref: str, task: str = "", item: int = -1, what_if: Sequence[str] = ()) -> Explain:
+        asked = {"what_if": list(what_if)} if what_if else {}
+        self.network._call("why", ref=ref, task=task, item=item, **asked)
         try:
             return self.network.explains[(self.network.find(ref).handle, task, item)]
         except KeyError:

@@ -14,7 +14,7 @@ from ffd.core.commands import Suspend
 from ffd.core.events import ItemAdmitted, NodesChanged
 from ffd.core.limits import Limits
 from ffd.core.model import Node, Place
-from ffd.core.schedule import cycle, explain
+from ffd.core.schedule import cycle
 from ffd.core.schedule.cycle import ADMISSION_UNITS, Cycle, Proposal, verify
 from ffd.core.schedule.place import find_places
 from ffd.core.space import Space, misfit
@@ -221,62 +221,3 @@ def test_an_elastic_gang_that_waited_does_not_wait_for_a_more_urgent_one_that_in
     assert cluster.state.reserved_count == 0
     cluster.run(500)
     assert [len(event.places) for event in cluster.of(ItemAdmitted) if event.attempt.workflow == 1] == [3]
-
-
-# ------------------------------------------------------------------------------------------------------------ explain
-
-
-def reasons(cluster: Cluster, name: str, number: int = 0, workflow: int = 1) -> dict[str, tuple[str, str]]:
-    live = cluster.state.workflows[workflow]
-    return {
-        check.name: (check.verdict, check.detail)
-        for check in explain.checks(cluster.state, live, name, number, cluster.now_ms)
-    }
-
-
-def test_checks_name_the_bound_that_holds_an_item_back() -> None:
-    cluster = Cluster(nodes(), {"a": Behaviour(run_ms=9_000)})
-    cluster.send(submit(spec(task("a", foreach=(1, 2, 3), max_parallel=2))))
-    assert reasons(cluster, "a", 2)["max_parallel"] == (
-        "wait",
-        "all 2 places of the task are taken, by items that run or wait for room",
-    )
-    cluster.send(submit(spec(task("a", foreach=(1, 2, 3)), task("b"), max_parallel=3)))
-    assert reasons(cluster, "b", workflow=2)["max_parallel"] == (
-        "wait", "all 3 places of the workflow are taken, by items that run or wait for room",
-    )  # fmt: skip
-
-
-def test_checks_tell_what_will_never_run_from_what_waits() -> None:
-    cluster = Cluster(nodes(2, gpu_type="A100", gpu_count=4, slot_count=9), {"a": Behaviour(run_ms=9_000)})
-    asked = [
-        task("a", resources=gpus(3)),
-        task("wrong", resources=gpus(1, "H100")),
-        task("large", replicas=3, resources=gpus(4)),
-    ]
-    cluster.send(submit(spec(*asked, task("waits", replicas=2, resources=gpus(3)))))
-    assert reasons(cluster, "wrong")["cluster"] == ("fail", "will never run here: 2 of 2 nodes: has A100")
-    assert reasons(cluster, "large")["cluster"] == (
-        "fail", "will never run here: 3 replicas are asked, all nodes together hold 2",
-    )  # fmt: skip
-    waits = reasons(cluster, "waits")
-    assert waits["cluster"][0] == "pass"
-    assert waits["space"] == (
-        "wait",
-        "asks 2 x (3 GPUs): 1 of 2 replicas fit now; free on the 2 nodes that qualify: 17 slots, 5 GPUs",
-    )
-
-
-def test_an_empty_inventory_is_said_plainly() -> None:
-    cluster = Cluster((), {})
-    cluster.send(submit(spec(task("a"))))
-    assert reasons(cluster, "a")["cluster"] == ("fail", "will never run here: there are no nodes")
-
-
-def test_position_and_holders() -> None:
-    cluster = Cluster(nodes(1, slot_count=1), {"a": Behaviour(run_ms=9_000)})
-    for _ in range(3):
-        cluster.send(submit(spec(task("a"))))
-    state = cluster.state
-    assert [explain.position(state, state.workflows[number], "a", 0) for number in (1, 2, 3)] == [0, 1, 2]
-    assert explain.holders(state, task("a")) == ["demo.1/a[0]"]

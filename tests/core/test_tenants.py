@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from ffd.core import cluster_views, views
+from ffd.core import cluster_views
 from ffd.core.commands import Retry, SetQuota, SetTenant, TenantSet
 from ffd.core.limits import Limits
 from ffd.core.model import Quota
 from ffd.core.policy import Policy
 from ffd.core.state import State
 from ffd.core.story import event_text
+from ffd.core.why import explain
 from ffd.errors import Refusal
 from ffd.testing.builders import gpus, nodes, spec, submit, task
 from ffd.testing.cluster import Behaviour, Cluster
@@ -91,7 +92,7 @@ def test_a_disabled_tenant_admits_and_submits_nothing_and_what_runs_goes_on() ->
     refusal = refused(one.send(submit(work(), project="team/x")))
     assert (refusal.code, refusal.message) == ("conflict", "tenant team is disabled")
     assert isinstance(refused(one.send(submit(work(), project="team/never-seen"))), Refusal)
-    assert views.explain(one.state, 1, "a", 19, one.now_ms).headline == "tenant team is disabled"
+    assert explain(one.state, 1, "a", 19, one.now_ms).headline.startswith("tenant team is disabled: ")
     one.send(SetTenant(tenant="team", enabled=True))
     assert running(one) == 4
 
@@ -186,7 +187,7 @@ def test_what_quota_will_never_allow_is_said_at_submit_and_by_why() -> None:
     (answer,) = one.send(submit(spec(task("a", replicas=3, resources=gpus(1))), project="p"))
     words = "will never run here: quota of p: 0 of 2 gpus used, 3 asked"
     assert answer.warnings == (f"task a {words}",)
-    assert views.explain(one.state, 1, "a", 0, 1).headline == words
+    assert explain(one.state, 1, "a", 0, 1).headline == words
     assert cluster_views.queue_pages(one.state)[0].reason == words
 
 

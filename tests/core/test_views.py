@@ -14,6 +14,7 @@ from ffd.core.reports import CheckpointReported, OutputsReported
 from ffd.core.spec import Gang, Timeouts
 from ffd.core.state import State
 from ffd.core.story import WORDS, cause_text, duration_text
+from ffd.core.why import explain
 from ffd.testing.builders import attempt, gpus, nodes, spec, submit, task
 from ffd.testing.cluster import Behaviour, Cluster
 
@@ -105,14 +106,14 @@ def test_a_suspended_workflow_is_not_in_the_queue(busy: Cluster) -> None:
     busy.send(Suspend(workflow=1))
     assert cluster_views.queue_pages(busy.state) == []
     assert {page.name: page.reason for page in views.task_pages(busy.state, 1)}["queued"] == "the workflow is suspended"
-    assert "suspended" in views.explain(busy.state, 1, "queued", -1, busy.now_ms).headline
+    assert "suspended" in explain(busy.state, 1, "queued", -1, busy.now_ms).headline
 
 
 # ----------------------------------------------------------------------------------------------------------------- why
 
 
 def why(cluster: Cluster, name: str, item: int = -1) -> str:
-    return views.explain(cluster.state, 1, name, item, cluster.now_ms).headline
+    return explain(cluster.state, 1, name, item, cluster.now_ms).headline
 
 
 def test_why_it_waits(busy: Cluster) -> None:
@@ -122,17 +123,23 @@ def test_why_it_waits(busy: Cluster) -> None:
     assert why(busy, "fails").startswith("attempt 2 failed: rank 0: exit code 3; the next starts in ")
     assert why(busy, "runs") == "is running on n1"
     assert why(busy, "ended", 1) == "succeeded"
-    found = views.explain(busy.state, 1, "queued", 0, busy.now_ms)
-    assert found.position == 1 and found.hints == ("demo.1/runs[0] holds what it would use",)
+    found = explain(busy.state, 1, "queued", 0, busy.now_ms)
+    assert found.position == 1 and found.reason == "space"
+    assert found.hints == (
+        "would start now with gang.replicas=1, on n1",
+        "would start now with nodes=+1x2, on what-if-0000",
+        "demo.1/runs holds what it would use on n1: nobody knows until when",
+    )
     assert [(check.name, check.verdict) for check in found.checks] == [
-        ("workflow", "pass"), ("max_parallel", "pass"), ("quota", "pass"), ("cluster", "pass"), ("space", "wait"),
+        ("workflow", "pass"), ("max_parallel", "pass"), ("tenant", "pass"), ("quota", "pass"), ("order", "pass"),
+        ("cluster", "pass"), ("space", "wait"), ("reservation", "pass"), ("preemption", "pass"),
     ]  # fmt: skip
-    needs = views.explain(busy.state, 1, "later", -1, busy.now_ms).checks
+    needs = explain(busy.state, 1, "later", -1, busy.now_ms).checks
     assert [(check.name, check.verdict) for check in needs] == [("needs runs", "wait"), ("needs ended", "pass")]
 
 
 def test_why_of_a_workflow_is_that_of_what_waits_most(busy: Cluster) -> None:
-    found = views.explain(busy.state, 1, "", -1, busy.now_ms)
+    found = explain(busy.state, 1, "", -1, busy.now_ms)
     assert found.subject == "demo.1" and found.headline.startswith("demo.1/queued: asks 2 x (1 slot)")
 
 
@@ -141,10 +148,10 @@ def test_why_it_failed() -> None:
     cluster.send(submit(spec(task("g", replicas=2), task("b", "g"))))
     cluster.run()
     ended = State.load(cluster.ledger.rows_of(1))
-    found = views.explain(ended, 1, "", -1, cluster.now_ms)
+    found = explain(ended, 1, "", -1, cluster.now_ms)
     assert found.headline == "failed: g attempt 1 rank 1: exit code 7" and found.tail == "no such file"
-    assert views.explain(ended, 1, "g", -1, 0).headline == "failed: rank 1: exit code 7"
-    assert views.explain(ended, 1, "b", -1, 0).headline.startswith("cancelled: g ")
+    assert explain(ended, 1, "g", -1, 0).headline == "failed: rank 1: exit code 7"
+    assert explain(ended, 1, "b", -1, 0).headline.startswith("cancelled: g ")
 
 
 @pytest.mark.parametrize(

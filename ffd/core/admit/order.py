@@ -8,6 +8,7 @@ workflow. Called by `core.schedule.cycle`. Never here: whether it fits.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import NamedTuple
 
@@ -75,6 +76,7 @@ def _best(
         found = _best(state, child, (*path, key))
         if found is not None:
             return found
+        state.lanes.journal.shuts(child)
         heappop(heap)
         child.is_queued = False  # until something comes, or changes, below it
     if head is None or lane is None:
@@ -85,15 +87,20 @@ def _best(
 def _head(state: State, lane: Lane, *, is_all: bool = False) -> tuple[int, Entry] | None:
     if lane.blocked_at == state.space.version and not is_all:
         return None
+    return lane.head(state.is_eligible, bonus_of(state, lane))
+
+
+def bonus_of(state: State, lane: Lane) -> Callable[[Entry], int] | None:
+    """What waiting earned the entries of this lane; None = nothing."""
     policy = state.policy
     most = policy.aging_most if policy.order == "fair" else 0
-    return lane.head(state.is_eligible, state.lanes.bonus(lane, policy.aging_admissions_count, most) if most else None)
+    return state.lanes.bonus(lane, policy.aging_admissions_count, most) if most else None
 
 
 def _sort_in(state: State, branch: Branch) -> None:
     """Give the fresh children their keys. A heap with many old items is made anew."""
     for child in branch.fresh:
-        child.key = _key(state, child)
+        child.key = key_of(state, child)
         heappush(branch.heap, (child.key, child))
     branch.fresh = []
     if len(branch.heap) > SPARE_COUNT + 2 * len(branch.children):
@@ -101,7 +108,8 @@ def _sort_in(state: State, branch: Branch) -> None:
         heapify(branch.heap)
 
 
-def _key(state: State, branch: Branch) -> Key:
+def key_of(state: State, branch: Branch) -> Key:
+    """What orders a branch among its siblings, as it is now."""
     tenant = branch.tenant
     share = share_billionths(state.tenancy, tenant)
     return borrows(tenant, branch.kind.shape.ask), share, tenant.served_at_count, tenant.path
@@ -128,27 +136,19 @@ def refresh(state: State) -> None:
         return  # what changed is kept until it matters
     for tenant in state.tenancy.take_changed():
         for branch in state.lanes.branches.get(tenant.path, {}).values():
-            _open(branch)
+            branch.open()
             if branch.parent is None:
                 continue
             if not branch.is_queued:
                 branch.offer()
                 continue
-            key = _key(state, branch)
+            key = key_of(state, branch)
             if key != branch.key and branch.key is not None:
                 branch.key = key
                 heappush(branch.parent.heap, (key, branch))
 
 
-def _open(branch: Branch) -> None:
-    branch.is_closed = branch.is_own_closed = branch.is_pool_closed = False
-    refused, branch.refused = branch.refused, []
-    for child in refused:
-        child.is_closed = False
-        child.offer()
-
-
-def close(lane: Lane, block: QuotaBlock) -> bool:
+def close(state: State, lane: Lane, block: QuotaBlock) -> bool:
     """Quota said no: nothing of this kind is tried again in this part of the tree until something changes there. False:
     there is no such part, because all projects stand in one line (`fifo`, `sjf`)."""
     below: Branch | None = None
@@ -157,6 +157,7 @@ def close(lane: Lane, block: QuotaBlock) -> bool:
         below, branch = branch, branch.parent
     if branch is None:
         return False
+    state.lanes.journal.shuts(branch)
     if block.is_full:
         branch.is_closed = True
     elif below is None:
@@ -186,7 +187,7 @@ def path_of(state: State, branch: Branch) -> tuple[Key, ...]:
         path.append(_own_key(state, branch.tenant))
     at: Branch | None = branch
     while at is not None and at.parent is not None:
-        path.append(_key(state, at))
+        path.append(key_of(state, at))
         at = at.parent
     return tuple(reversed(path))
 

@@ -173,7 +173,7 @@ class Cycle:
             is_misfit = beside is None
             if beside is None:
                 if size == shape.sizes()[-1]:
-                    (shape if models is None else lane).blocked_at = state.space.version
+                    state.lanes.block(shape if models is None else lane, state.space.version)
                 continue
             ends_at_ms = self._now_ms + lane.kind.duration_ms if lane.kind.duration_ms else FOREVER_MS
             places = beside.places if ends_at_ms <= beside.until_ms else beside.lasting
@@ -221,7 +221,7 @@ class Cycle:
         state, shape = self._state, candidate.lane.kind.shape
         live, name = self._task_of(candidate)
         if block is not None:
-            if not close(candidate.lane, block):
+            if not close(state, candidate.lane, block):
                 self._heads.drop()  # its line waits behind it
         elif shape.blocked_at == state.space.version:
             self._done.add(shape)
@@ -259,7 +259,7 @@ class Cycle:
         models = allowed_models(state.tenancy, live.tenant, shape.ask, shape.sizes()[-1])
         found = reserve(state, candidate.entry, shape, domains, models, self._ends)
         if found is None and models is None:
-            shape.hopeless_at = state.space.inventory_version
+            state.lanes.give_up(shape, state.space.inventory_version)
         return found
 
     def _has_one_left(self) -> bool:

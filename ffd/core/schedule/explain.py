@@ -1,51 +1,354 @@
 """Why a ready item is not running: the checks of admission and placement in their order, with numbers, computed on
-demand by the functions that decide (`find_places`, `misfit`, `sizes`). Nothing is stored for it.
+demand by the functions that decide. Nothing is stored for it, and its cost does not grow with what waits.
+
+Called by `views` (ffd why) and `whatif`. What others have is told to those only who may see it (`Sight`). Never here:
+how far a gang is from fitting (nearest), what would help (whatif).
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
 
-from ffd.core.admit.order import in_order
-from ffd.core.admit.quota import check_gang, closed_by, hopeless
-from ffd.core.lanes import Lane
+from ffd.core.admit.order import Candidate, path_of
+from ffd.core.admit.quota import QuotaBlock, allowed_models, check_gang, closed_by, hopeless
+from ffd.core.lanes import Entry, Lane
 from ffd.core.live import LiveWorkflow
-from ffd.core.model import Item
-from ffd.core.pages import Check
+from ffd.core.model import Place
+from ffd.core.pages import Check, HolderPage
 from ffd.core.schedule.cycle import followed_domains
+from ffd.core.schedule.nearest import (
+    Nearest,
+    basis_of,
+    holder_pages,
+    holders_for,
+    holders_on,
+    nearest,
+)
 from ffd.core.schedule.place import find_places
-from ffd.core.space import NodeSpace, could_host, misfit
-from ffd.core.spec import WHOLE_MILLIS, Resources, Task
+from ffd.core.schedule.possible import closed_hosts, never_fits, never_fits_open, unfit_counts
+from ffd.core.schedule.preempt import choose_victims, may_preempt
+from ffd.core.schedule.queue import Ahead, ahead_of, ahead_text
+from ffd.core.schedule.reserve import FOREVER_MS, Reservation, binds, conflicts, ends_of, is_for, places_beside, reserve
+from ffd.core.schedule.rooms import Models
+from ffd.core.schedule.subject import Sight, Subject, counted, entry_of, in_text, label, some
 from ffd.core.state import State
+from ffd.core.story import duration_text
+from ffd.core.tenancy import MODEL_PREFIX, Tenant, amount_text, amounts
 
-CLOSED_NAMED = 3  # closed nodes that an explanation names
-VERDICTS_MOST_COUNT = 1_024  # requests whose verdict on the empty cluster is remembered
-
-
-def gang_text(task: Task) -> str:
-    """`2 x (8 H100, 4 cpus, 16.0 GiB)`: what is asked, for people."""
-    ask = task.resources
-    parts = []
-    if ask.gpu_count:
-        parts.append(f"{ask.held_gpu_millis / 1000:g} {'|'.join(ask.gpu_types) or 'GPUs'}")
-    if ask.mig_count:
-        parts.append(f"{ask.mig_count} {ask.mig_profile}")
-    if ask.cpu_millis:
-        parts.append(f"{ask.cpu_millis / 1000:g} cpus")
-    if ask.memory_bytes:
-        parts.append(f"{ask.memory_bytes / 2**30:.1f} GiB")
-    inner = ", ".join(parts) or "1 slot"
-    return f"{task.gang.replicas} x ({inner})" if task.gang.replicas > 1 else inner
+HOLDERS_MOST_COUNT = 20_000  # beyond so many attempts no forecast is made on demand, and no preemption tried
 
 
-def checks(state: State, live: LiveWorkflow, name: str, number: int, now_ms: int) -> list[Check]:
-    """Checks of a ready item, in the scheduler's order; the first that is not `pass` is the reason."""
-    task, item = live.dag.tasks[name], live.tasks[name].items[number]
-    found = [_suspended(live), _parallel(live, name, number)]
-    found.append(_quota(state, live, task, sizes(task, item.since_at_ms or live.tasks[name].row.opened_at_ms, now_ms)))
-    found.append(_possible(state, task))
-    found.append(_fits(state, live, task, item, live.tasks[name].row.opened_at_ms, now_ms))
-    return found
+class Found(NamedTuple):
+    """What the checks of one item came to. `reason`: the one that the answer comes from; "" = nothing says no.
+    `reservation`: its own, or what it would be."""
+
+    checks: tuple[Check, ...]
+    reason: str
+    ahead: Ahead | None
+    holders: tuple[HolderPage, ...]
+    reservation: Reservation | None
+
+    def check(self, name: str) -> Check | None:
+        return next((check for check in self.checks if check.name == name), None)
+
+
+def examine(state: State, it: Subject, sight: Sight, now_ms: int) -> Found:
+    """All checks of a ready item, in the order in which the scheduler makes them."""
+    return _Examination(state, it, sight, now_ms).made()
+
+
+HARD = ("workflow", "max_parallel", "tenant", "quota", "cluster")  # whoever fails one of these is not looked at further
+
+
+class _Examination:
+    """One item, looked at as a cycle would."""
+
+    def __init__(self, state: State, it: Subject, sight: Sight, now_ms: int) -> None:
+        self.state, self.it, self.sight, self.now_ms = state, it, sight, now_ms
+        self.live, self.tenant, self.sizes = it.live, it.live.tenant, it.sizes()
+        self.lane: Lane = state.lane_for(it.live, it.task, it.is_small)
+        self.shape = self.lane.kind.shape
+        self.domains = followed_domains(state, it.live, it.task)
+        self.entry: Entry = entry_of(state, it, self.lane)
+        self.block: QuotaBlock | None = None
+        self.places: tuple[Place, ...] | None = None
+        self.near: Nearest | None = None
+        self.reservation: Reservation | None = None  # its own, or what it would be
+        self.is_own = False
+        self.holders: tuple[HolderPage, ...] = ()
+
+    def made(self) -> Found:
+        state, it = self.state, self.it
+        found = [_suspended(self.live), _parallel(it), self._tenant(), self._quota()]
+        is_queued = all(check.verdict == "pass" for check in found[:3])
+        ahead = ahead_of(state, self.lane, it, self.sight) if is_queued else None
+        found += [self._order(ahead), self._cluster(), self._space()]
+        if is_queued and all(check.verdict != "fail" for check in found):
+            found += [self._reservation(), self._preemption()]
+        if not state.lanes.journal.is_open:
+            state.lanes.drop_empty()  # the lane of an item that is not queued was made to look at it
+        return Found(tuple(found), self._reason(found), ahead, self.holders, self.reservation)
+
+    def _reason(self, found: list[Check]) -> str:
+        """The order stands in the way only of what nothing else does."""
+        no = {check.name: check.verdict for check in found if check.verdict != "pass"}
+        first = next((name for name in HARD[:3] if name in no), "")
+        if first or "fail" in no.values():
+            return first or next(name for name, verdict in no.items() if verdict == "fail")
+        for name in ("preemption", "quota", "cluster", "space", "reservation", "order"):
+            if name in no:
+                return name
+        return ""
+
+    # --------------------------------------------------------------------------------------------------------- may it
+
+    def _tenant(self) -> Check:
+        closed = closed_by(self.tenant)
+        if closed is not None:
+            hint = f"`ffd tenant set {closed.label} --enable` lets it go on"
+            return Check(name="tenant", verdict="wait", detail=f"tenant {closed.label} is disabled: {hint}")
+        return Check(name="tenant", verdict="pass", detail=f"tenant {self.tenant.label} may start work")
+
+    def _quota(self) -> Check:
+        """May its tenant hold it, in the least size that would do now?"""
+        tenancy, tenant, ask, size = self.state.tenancy, self.tenant, self.it.ask, self.sizes[-1]
+        levels = list(_levels(tenant, self.it, size))
+        facts = {"levels": levels} if levels else {}
+        block = hopeless(tenancy, tenant, ask, size)
+        if block is not None:
+            return Check(name="quota", verdict="fail", detail=f"will never run here: {block.text()}", facts=facts)
+        self.block = block = check_gang(tenancy, tenant, ask, size)
+        if block is None:
+            told = [f"{row['tenant']} uses {row['used_text']} of {row['bound_text']}" for row in levels]
+            words = some(told, most=4) or "no quota bounds its tenant"
+            return Check(name="quota", verdict="pass", detail=words, facts=facts)
+        self.holders = self._quota_holders(block)
+        return Check(name="quota", verdict="wait", detail=_block_text(block, tenant), facts=facts)
+
+    def _quota_holders(self, block: QuotaBlock) -> tuple[HolderPage, ...]:
+        """Who holds what the level that says no has."""
+        state = self.state
+        if len(state.holders) > HOLDERS_MOST_COUNT:
+            return ()
+        model = block.resource.removeprefix(MODEL_PREFIX) if block.resource.startswith(MODEL_PREFIX) else ""
+        below = [
+            attempt
+            for attempt, running, live in state.reserved()
+            if any(level.path == block.tenant for level in live.tenant.chain())
+            and (not model or model in running.models)
+        ]
+        return holder_pages(state, below, self.sight, self.now_ms)
+
+    # -------------------------------------------------------------------------------------------------- when, and where
+
+    def _order(self, ahead: Ahead | None) -> Check:
+        if ahead is None:
+            return Check(name="order", verdict="pass", detail="it is not in the queue")
+        is_next = not ahead.before_count
+        return Check(name="order", verdict="pass" if is_next else "wait", detail=ahead_text(ahead), facts=ahead.facts())
+
+    def _cluster(self) -> Check:
+        """Could the cluster take it, were it empty?"""
+        state, it = self.state, self.it
+        never = never_fits(state, it.task)
+        unfit = unfit_counts(state, it.ask)
+        count = len(state.space.nodes)
+        facts = {"node_count": count, "unfit": unfit}
+        if never:
+            return Check(name="cluster", verdict="fail", detail=f"will never run here: {never}", facts=facts)
+        told = "; ".join(f"{number}: {why}" for why, number in unfit.items())
+        closed = never_fits_open(state, it.task)
+        if closed:
+            shut = some(closed_hosts(state, it.ask))
+            detail = f"only with nodes that take no work now ({shut}): {closed}; of {counted(count, 'node')} {told}"
+            return Check(name="cluster", verdict="wait", detail=detail, facts=facts)
+        usable = count - sum(unfit.values())
+        detail = f"{usable} of {counted(count, 'node')} could host a replica" + (f"; {told}" if told else "")
+        return Check(name="cluster", verdict="pass", detail=detail, facts=facts)
+
+    def _models(self, size: int) -> Models:
+        return allowed_models(self.state.tenancy, self.tenant, self.it.ask, size)
+
+    def _space(self) -> Check:
+        state, it = self.state, self.it
+        for size in self.sizes:
+            self.places = find_places(state.space, it.ask, it.task.gang, size, self.domains, self._models(size))
+            if self.places is not None:
+                nodes = list(dict.fromkeys(place.node for place in self.places))
+                facts = {"replicas": size, "nodes": nodes[:100]}
+                return Check(name="space", verdict="pass", detail=f"there is room now on {some(nodes)}", facts=facts)
+        self.near = nearest(state, it, self.domains, self._models(self.sizes[-1]))
+        detail = self.near.detail + self._patience()
+        if not self.holders:
+            self.holders = holders_on(state, self.near.nodes, self.sight, self.now_ms)
+        return Check(name="space", verdict="wait", detail=detail, facts=self.near.facts)
+
+    def _patience(self) -> str:
+        """When an elastic gang will be content with less."""
+        gang, item = self.it.task.gang, self.live.tasks[self.it.name].items[self.it.number]
+        if not gang.min_replicas or self.it.is_small:
+            return ""
+        since_ms = item.since_at_ms or self.live.tasks[self.it.name].row.opened_at_ms
+        return f"; content with {gang.min_replicas} {in_text(since_ms + gang.wait_ms, self.now_ms)}"
+
+    # ----------------------------------------------------------------------------------------- reservation, preemption
+
+    def _reservation(self) -> Check:
+        """Has it one; or must it leave alone what somebody else's needs?"""
+        held = self.state.reservations.get(self.shape)
+        self.is_own = held is not None and _is_for(held, self.entry)
+        if self.block is None and self.places is not None:
+            return self._held_back()
+        if held is not None and self.is_own:
+            self.reservation = held
+            self.holders = holders_for(self.state, held, self.sight, self.now_ms) or self.holders
+            nodes = list(dict.fromkeys(place.node for place in held.places))
+            facts = {"nodes": nodes[:100], "start_at_ms": _known(held.start_at_ms)}
+            detail = f"it has one on {some(nodes)}: {self._start_text(held)}"
+            return Check(name="reservation", verdict="pass", detail=detail, facts=facts)
+        if self.block is not None:
+            return Check(name="reservation", verdict="pass", detail="none: one is made only of what its quota allows")
+        self.reservation = self._forecast()
+        if self.reservation is not None and not self.holders:
+            self.holders = holders_for(self.state, self.reservation, self.sight, self.now_ms)
+        when = self._start_text(self.reservation) if self.reservation else "no forecast"
+        facts = {"start_at_ms": _known(self.reservation.start_at_ms)} if self.reservation else {}
+        return Check(name="reservation", verdict="pass", detail=f"none: {self._why_none(held)}; {when}", facts=facts)
+
+    def _why_none(self, held: Reservation | None) -> str:
+        policy = self.state.policy
+        if held is not None:
+            live = self.state.workflows[held.entry[1]]
+            is_seen = self.sight.project(live.row.project)
+            who = label(live, live.dag.names[held.entry[3]], held.entry[4]) if is_seen else "a gang of another tenant"
+            return f"that of its kind is for {who}, which comes first"
+        if not policy.backfill:
+            return "nobody may overtake it"
+        if len(self.state.reservations) >= policy.reservations_count:
+            return f"all {policy.reservations_count} are for gangs that come first"
+        return "nothing of another kind waits that could overtake it"
+
+    def _forecast(self) -> Reservation | None:
+        state, models = self.state, self._models(self.sizes[-1])
+        if len(state.holders) > HOLDERS_MOST_COUNT:
+            return None
+        return reserve(state, self.entry, self.shape, self.domains, models, ends_of(state, self.now_ms))
+
+    def _start_text(self, found: Reservation) -> str:
+        """When it starts, and how that is known."""
+        state = self.state
+        if found.victims:
+            return (
+                f"it starts {in_text(found.start_at_ms, self.now_ms)} at the latest, when those who make room are gone"
+            )
+        running = [who for who in found.counts_on if state.is_live(who)]
+        if found.start_at_ms >= FOREVER_MS:
+            unknown = [self.sight.attempt(state, who) for who in running if not basis_of(state, who)]
+            left = max(0, state.policy.overtakes_count - (state.lanes.admitted_count - found.made_at_count))
+            kept = f"; after {counted(left, 'more start')} room is kept for it" if left and self.is_own else ""
+            return f"no forecast: nobody knows how long {some(unknown) or 'what runs there'} will take{kept}"
+        names = [self.sight.attempt(state, who) for who in running]
+        known = [word for who in running if (word := basis_of(state, who))]
+        basis = f" ({' and '.join(dict.fromkeys(known))} durations)" if known else ""
+        when = in_text(found.start_at_ms, self.now_ms)
+        return f"expected start {when}, when {some(names) or 'what runs there'} ended{basis}"
+
+    def _held_back(self) -> Check:
+        """There is room. Would it delay a gang that comes first?"""
+        state, it = self.state, self.it
+        assert self.places is not None
+        mine = candidate_of(state, self.lane, self.entry)
+        others = [
+            found
+            for shape, found in state.reservations.items()
+            if (shape is not self.shape or not is_for(found, self.lane))
+            and (found.victims or self._is_before(found, mine))
+        ]
+        delayed = conflicts(state, others, self.places, it.ask)
+        duration_ms = self.lane.kind.duration_ms
+        ends_at_ms = self.now_ms + duration_ms if duration_ms else FOREVER_MS
+        delayed = [found for found in delayed if ends_at_ms > found.start_at_ms or found.start_at_ms >= FOREVER_MS]
+        size = len(self.places)
+        if not delayed or places_beside(state, others, self.shape, size, self.domains, self._models(size)) is not None:
+            return Check(name="reservation", verdict="pass", detail="it delays nobody who has one")
+        first = delayed[0]
+        live = state.workflows[first.entry[1]]
+        is_seen = self.sight.project(live.row.project)
+        who = label(live, live.dag.names[first.entry[3]], first.entry[4]) if is_seen else "a gang of another tenant"
+        if FOREVER_MS in (first.start_at_ms, ends_at_ms):
+            by = "by nobody knows how long: " + (
+                "its own duration is not known" if not duration_ms else "when that starts is not known"
+            )
+        else:
+            by = f"by {duration_text(ends_at_ms - first.start_at_ms)}"
+        start = (
+            "" if first.start_at_ms >= FOREVER_MS else f", which is to start {in_text(first.start_at_ms, self.now_ms)}"
+        )
+        detail = f"kept back: on the free nodes it would delay {who}{start}, {by}"
+        return Check(name="reservation", verdict="wait", detail=detail, facts={"delayed_count": len(delayed)})
+
+    def _is_before(self, found: Reservation, mine: Candidate) -> bool:
+        """Does this reservation's gang come first in the order, as it is now?"""
+        state = self.state
+        if not binds(state, found):
+            return False
+        live = state.workflows.get(found.entry[1])
+        if live is None:
+            return False
+        lane = state.lane_of(live, live.dag.names[found.entry[3]], False)
+        return candidate_of(state, lane, found.entry) < mine
+
+    def _preemption(self) -> Check:
+        """Is anything due to it that others must give back; and if so, why does nobody?"""
+        detail = self._why_no_preemption()
+        own = self.state.reservations.get(self.shape)
+        if own is not None and own.victims and _is_for(own, self.entry):
+            going = [self.sight.attempt(self.state, who) for who in own.victims if self.state.is_live(who)]
+            when = in_text(own.start_at_ms, self.now_ms)
+            detail = (
+                f"{counted(len(going), 'gang')} being stopped to make room for it ({some(going)}): it starts {when}"
+            )
+            return Check(name="preemption", verdict="wait", detail=detail, facts={"victim_count": len(going)})
+        return Check(name="preemption", verdict="pass", detail=detail)
+
+    def _why_no_preemption(self) -> str:
+        state, policy, block = self.state, self.state.policy, self.block
+        if policy.preempt == "off":
+            return "is switched off"
+        if block is None and self.places is not None:
+            return "not needed"
+        if len(state.holders) > HOLDERS_MOST_COUNT or not may_preempt(state, self.shape, self.live):
+            return "nobody to take from: nothing guaranteed to it is lent, nothing of its project has less priority"
+        if block is None:
+            known = self.reservation
+            if known is None:
+                return "not even the end of all that runs would make room"
+            if known.start_at_ms <= self.now_ms + policy.patience_ms:
+                return f"it starts by itself within {duration_text(policy.patience_ms)}: nobody is stopped"
+        candidate = candidate_of(state, self.lane, self.entry)
+        is_dirty = state.lanes.is_dirty
+        found = choose_victims(state, candidate, self.live, self.domains, block, self.now_ms)
+        state.lanes.is_dirty = is_dirty  # to look asks for no cycle
+        if found is None:
+            return "those that may be stopped for it would not suffice, or are ending anyway"
+        return "others will be stopped for it when its turn comes"
+
+
+def candidate_of(state: State, lane: Lane, entry: Entry) -> Candidate:
+    """An entry as the order compares it; what waiting earned it is left out."""
+    return Candidate(path_of(state, lane.branch), entry[0], entry, 0, lane)
+
+
+def _is_for(found: Reservation, entry: Entry) -> bool:
+    return (found.entry[1], found.entry[3], found.entry[4]) == (entry[1], entry[3], entry[4])
+
+
+def _known(at_ms: int) -> int:
+    return at_ms if at_ms < FOREVER_MS else 0
+
+
+# ------------------------------------------------------------------------------------------------------ single checks
 
 
 def _suspended(live: LiveWorkflow) -> Check:
@@ -54,152 +357,80 @@ def _suspended(live: LiveWorkflow) -> Check:
     return Check(name="workflow", verdict="pass", detail=f"the workflow is {live.row.state}")
 
 
-def _parallel(live: LiveWorkflow, name: str, number: int) -> Check:
+def _parallel(it: Subject) -> Check:
+    live, name = it.live, it.name
     own, whole = live.dag.tasks[name].max_parallel, live.dag.spec.max_parallel
-    if live.holds_place(name, number):
-        bound = " and ".join(
-            words for words, is_set in ((f"{own} of the task", own), (f"{whole} of the workflow", whole)) if is_set
+    facts = {"active_count": live.tasks[name].active if own else len(live.placed), "bound_count": own or whole}
+    if not own and not whole:
+        return Check(name="max_parallel", verdict="pass", detail="no bound")
+    if live.holds_place(name, it.number):
+        words = ((f"{own} of the task", own), (f"{whole} of the workflow", whole))
+        bound = " and ".join(text for text, is_set in words if is_set)
+        return Check(name="max_parallel", verdict="pass", detail=f"at most {bound} at once", facts=facts)
+    whose = f"{own} places of the task" if live.is_full(name) else f"{whole} places of the workflow"
+    detail = f"all {whose} are taken, by items that run or wait for room"
+    return Check(name="max_parallel", verdict="wait", detail=detail, facts=facts)
+
+
+def _levels(tenant: Tenant, it: Subject, size: int) -> Iterator[dict[str, object]]:
+    """What each level of its path holds of what is asked, where there is a quota of it."""
+    asked = amounts(it.ask, size)
+    for model in it.ask.gpu_types if it.ask.gpu_count else ():
+        asked[f"{MODEL_PREFIX}{model}"] = asked["gpus"]
+    for level in tenant.chain():
+        for resource, ask in asked.items():
+            quota = level.row.quotas.get(resource)
+            if quota is None:
+                continue
+            used, bound = level.usage.get(resource, 0), quota.bound
+            yield {
+                "tenant": level.label, "resource": resource, "used": used, "nominal": quota.nominal, "bound": bound,
+                "borrowed": level.borrowed(resource), "kept_for_members": level.reserve.get(resource, 0), "asked": ask,
+                "used_text": f"{amount_text(resource, used)} {resource}",
+                "bound_text": amount_text(resource, quota.nominal)
+                + ("" if bound == quota.nominal else f" (may borrow {_most(resource, quota.borrow_max)})"),
+            }  # fmt: skip
+
+
+def _most(resource: str, amount: int | None) -> str:
+    return "more" if amount is None else f"{amount_text(resource, amount)} more"
+
+
+def _block_text(block: QuotaBlock, tenant: Tenant) -> str:
+    """Which level says no, whether that is its own bound or a pool that is full; what it borrowed, what it lent."""
+    text = block.text()
+    level = next(node for node in tenant.chain() if node.path == block.tenant)
+    borrowed = (
+        level.borrowed(block.resource)
+        if level.row.quotas[block.resource].nominal < level.usage.get(block.resource, 0)
+        else 0
+    )
+    if borrowed:
+        text += f"; {amount_text(block.resource, borrowed)} of that are borrowed"
+    if not block.is_pool:
+        return f"{text}: its own bound"
+    own = tenant.row.quotas.get(block.resource)
+    lent = own is not None and tenant.usage.get(block.resource, 0) + block.ask <= own.nominal
+    if own is not None and lent:
+        used = amount_text(block.resource, tenant.usage.get(block.resource, 0))
+        text += (
+            f"; {tenant.label} itself uses {used} of its {amount_text(block.resource, own.nominal)}: the rest is lent"
         )
-        return Check(name="max_parallel", verdict="pass", detail=f"at most {bound} at once" if bound else "no bound")
-    if live.is_full(name):
-        detail = f"all {own} places of the task are taken, by items that run or wait for room"
-    else:
-        detail = f"all {whole} places of the workflow are taken, by items that run or wait for room"
-    return Check(name="max_parallel", verdict="wait", detail=detail)
+    return f"{text}: the pool of {block.tenant or '/'} is used up"
 
 
 def lane_text(state: State, lane: Lane, live: LiveWorkflow, name: str) -> str:
     """Why the head of a lane does not start now, in a few words."""
+    closed = closed_by(live.tenant)
+    if closed is not None:
+        return f"tenant {closed.label} is disabled"
     task = live.dag.tasks[name]
     least = task.gang.min_replicas or task.gang.replicas
-    check = _quota(state, live, task, range(least, least + 1))
-    if check.verdict != "pass":
-        return check.detail
+    never = hopeless(state.tenancy, live.tenant, task.resources, least)
+    if never is not None:
+        return f"will never run here: {never.text()}"
+    block = check_gang(state.tenancy, live.tenant, task.resources, least)
+    if block is not None:
+        return block.text()
     is_blocked = state.space.version in (lane.kind.shape.blocked_at, lane.blocked_at)
     return "no room now" if is_blocked else "next cycle"
-
-
-def _quota(state: State, live: LiveWorkflow, task: Task, replicas: range) -> Check:
-    """May its tenant hold it, in any size that is tried now?"""
-    tenant, ask = live.tenant, task.resources
-    closed = closed_by(tenant)
-    if closed is not None:
-        return Check(name="quota", verdict="wait", detail=f"tenant {closed.label} is disabled")
-    block = hopeless(state.tenancy, tenant, ask, replicas[-1])
-    if block is not None:
-        return Check(name="quota", verdict="fail", detail=f"will never run here: {block.text()}")
-    block = check_gang(state.tenancy, tenant, ask, replicas[-1])
-    if block is not None:
-        return Check(name="quota", verdict="wait", detail=block.text())
-    words = "the quotas of its tenant allow it" if tenant.has_quota else "no quota bounds its tenant"
-    return Check(name="quota", verdict="pass", detail=words)
-
-
-def _possible(state: State, task: Task) -> Check:
-    """Could an empty cluster take it at all?"""
-    reason = never_fits(state, task)
-    if reason:
-        return Check(name="cluster", verdict="fail", detail=f"will never run here: {reason}")
-    return Check(name="cluster", verdict="pass", detail=f"{len(state.nodes)} nodes, an empty cluster could take it")
-
-
-WHERE = {"any": "", "compact": " on whole nodes"}
-
-
-def never_fits(state: State, task: Task) -> str:
-    """Why the gang would not fit even if every node were empty; "" when it would. Worked out once for each request and
-    inventory: every submit asks."""
-    request, known = (task.resources, task.gang), state.space.verdicts
-    found = known.get(request)
-    if found is None:
-        if len(known) >= VERDICTS_MOST_COUNT:
-            known.clear()
-        found = known[request] = _never_fits(state, task)
-    return found
-
-
-def _never_fits(state: State, task: Task) -> str:
-    ask, empty = task.resources, state.space.emptied()
-    least = task.gang.min_replicas or task.gang.replicas
-    if find_places(empty, ask, task.gang, least) is not None:
-        return ""
-    hosts = [space for space in empty.order if could_host(space.node, ask)]
-    if not hosts:
-        reasons = Counter(misfit(node, ask) for node in state.nodes)
-        words = "; ".join(f"{count} of {len(state.nodes)} nodes: {why}" for why, count in sorted(reasons.items()))
-        return words or "there are no nodes"
-    at_once = sum(space.room(ask) for space in hosts)
-    where = WHERE.get(task.gang.topology, f" in one {task.gang.topology} domain")
-    return f"{least} replicas are asked{where}, all nodes together hold {at_once}"
-
-
-def _fits(state: State, live: LiveWorkflow, task: Task, item: Item, opened_at_ms: int, now_ms: int) -> Check:
-    domains = followed_domains(state, live, task)
-    for replicas in sizes(task, item.since_at_ms or opened_at_ms, now_ms):
-        if find_places(state.space, task.resources, task.gang, replicas, domains) is not None:
-            return Check(name="space", verdict="pass", detail="fits now: the next cycle places it")
-    return Check(name="space", verdict="wait", detail=nearest_fit(state, task))
-
-
-def nearest_fit(state: State, task: Task) -> str:
-    """How far the gang is from fitting: replicas that fit now, and what is free."""
-    ask = task.resources
-    hosts = _hosts(state, ask)
-    room = sum(space.room(ask) for space in hosts)
-    nearest = f"asks {gang_text(task)}: {room} of {task.gang.replicas} replicas fit now"
-    taking = [space for space in hosts if not space.is_closed]
-    text = f"{nearest}; free on the {len(taking)} nodes that qualify: {_free(taking, ask)}"
-    closed = [f"{space.node.name} {state.space.closed[space.node.name]}" for space in hosts if space.is_closed]
-    if closed:
-        more = f"; and {len(closed) - CLOSED_NAMED} more" if len(closed) > CLOSED_NAMED else ""
-        text += f"; closed to new work: {'; '.join(closed[:CLOSED_NAMED])}{more}"
-    return text
-
-
-def _hosts(state: State, ask: Resources) -> list[NodeSpace]:
-    """Nodes that could host a replica when empty."""
-    return [space for space in state.space.order if could_host(space.node, ask)]
-
-
-def _free(spaces: list[NodeSpace], ask: Resources) -> str:
-    parts = [f"{sum(space.slots for space in spaces)} slots"]
-    if ask.gpu_count:
-        whole = sum(space.whole_count for space in spaces)
-        parted = sum(sum(space.gpu_millis) for space in spaces) / WHOLE_MILLIS - whole
-        is_part = ask.gpu_millis < WHOLE_MILLIS
-        parts.append(f"{whole} GPUs" + (f" and {parted:g} in parts" if is_part and parted > 0 else ""))
-    if ask.mig_count:
-        parts.append(f"{sum(len(space.mig.get(ask.mig_profile, ())) for space in spaces)} {ask.mig_profile}")
-    if ask.cpu_millis:
-        parts.append(f"{sum(space.cpu_millis for space in spaces) / 1000:g} cpus")
-    if ask.memory_bytes:
-        parts.append(f"{sum(space.memory_bytes for space in spaces) / 2**30:.1f} GiB")
-    return ", ".join(parts)
-
-
-def sizes(task: Task, ready_at_ms: int, now_ms: int) -> range:
-    """Gang sizes to try, largest first: below the full size only for an elastic gang that waited long enough."""
-    gang = task.gang
-    waited = gang.min_replicas and now_ms >= ready_at_ms + gang.wait_ms
-    return range(gang.replicas, (gang.min_replicas if waited else gang.replicas) - 1, -1)
-
-
-def position(state: State, live: LiveWorkflow, name: str, number: int) -> int:
-    """How many lanes of waiting gangs are ahead of it, and items in its own; 0 when it is not queued."""
-    for place, candidate in enumerate(in_order(state), start=1):
-        if candidate.lane is state.lane_of(live, name):
-            own = [e for e in candidate.lane.entries() if state.is_eligible(e, candidate.lane)]
-            mine = [e for e in own if e[1] == live.row.id and e[3] == live.dag.order[name] and e[4] == number]
-            return place + sum(entry < mine[0] for entry in own) if mine else 0
-    return 0
-
-
-def holders(state: State, task: Task, limit: int = 5) -> list[str]:
-    """Who holds what this gang would use: attempts on the nodes that qualify, oldest admission first."""
-    hosts = frozenset(space.node.name for space in _hosts(state, task.resources))
-    found = [
-        (attempt.admitted_at_ms, attempt_id, live.row.handle)
-        for attempt_id, attempt, live in state.reserved()
-        if any(place.node in hosts for place in attempt.places)
-    ]
-    return [f"{handle}/{attempt_id.task}[{attempt_id.item}]" for _, attempt_id, handle in sorted(found)[:limit]]

@@ -351,17 +351,73 @@ class NodesMarked(_message.Message):
     def __init__(self, nodes: _Optional[_Iterable[str]] = ..., stopping_count: _Optional[int] = ..., duplicate: bool = ...) -> None: ...
 
 class Check(_message.Message):
-    __slots__ = ("name", "verdict", "detail")
+    __slots__ = ("name", "verdict", "detail", "facts_json")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    FACTS_JSON_FIELD_NUMBER: _ClassVar[int]
     name: str
     verdict: str
     detail: str
-    def __init__(self, name: _Optional[str] = ..., verdict: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+    facts_json: bytes
+    def __init__(self, name: _Optional[str] = ..., verdict: _Optional[str] = ..., detail: _Optional[str] = ..., facts_json: _Optional[bytes] = ...) -> None: ...
+
+class HolderPage(_message.Message):
+    __slots__ = ("workflow", "project", "task", "item", "gang_count", "replica_count", "gpu_millis", "nodes", "since_at_ms", "ends_at_ms", "basis")
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    ITEM_FIELD_NUMBER: _ClassVar[int]
+    GANG_COUNT_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
+    GPU_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    SINCE_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    ENDS_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    BASIS_FIELD_NUMBER: _ClassVar[int]
+    workflow: str
+    project: str
+    task: str
+    item: int
+    gang_count: int
+    replica_count: int
+    gpu_millis: int
+    nodes: _containers.RepeatedScalarFieldContainer[str]
+    since_at_ms: int
+    ends_at_ms: int
+    basis: str
+    def __init__(self, workflow: _Optional[str] = ..., project: _Optional[str] = ..., task: _Optional[str] = ..., item: _Optional[int] = ..., gang_count: _Optional[int] = ..., replica_count: _Optional[int] = ..., gpu_millis: _Optional[int] = ..., nodes: _Optional[_Iterable[str]] = ..., since_at_ms: _Optional[int] = ..., ends_at_ms: _Optional[int] = ..., basis: _Optional[str] = ...) -> None: ...
+
+class WhatIfPage(_message.Message):
+    __slots__ = ("changes", "outcome", "check", "detail", "nodes", "start_at_ms")
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    CHECK_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    START_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    changes: _containers.RepeatedScalarFieldContainer[str]
+    outcome: str
+    check: str
+    detail: str
+    nodes: _containers.RepeatedScalarFieldContainer[str]
+    start_at_ms: int
+    def __init__(self, changes: _Optional[_Iterable[str]] = ..., outcome: _Optional[str] = ..., check: _Optional[str] = ..., detail: _Optional[str] = ..., nodes: _Optional[_Iterable[str]] = ..., start_at_ms: _Optional[int] = ...) -> None: ...
+
+class WaitPage(_message.Message):
+    __slots__ = ("task", "item_count", "reason", "detail")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    ITEM_COUNT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    item_count: int
+    reason: str
+    detail: str
+    def __init__(self, task: _Optional[str] = ..., item_count: _Optional[int] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class Explain(_message.Message):
-    __slots__ = ("subject", "state", "headline", "checks", "position", "hints", "cause", "tail")
+    __slots__ = ("subject", "state", "headline", "checks", "position", "hints", "cause", "tail", "reason", "start_at_ms", "holders", "what_ifs", "groups")
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     HEADLINE_FIELD_NUMBER: _ClassVar[int]
@@ -370,6 +426,11 @@ class Explain(_message.Message):
     HINTS_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
     TAIL_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    START_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    HOLDERS_FIELD_NUMBER: _ClassVar[int]
+    WHAT_IFS_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
     subject: str
     state: str
     headline: str
@@ -378,7 +439,12 @@ class Explain(_message.Message):
     hints: _containers.RepeatedScalarFieldContainer[str]
     cause: Cause
     tail: str
-    def __init__(self, subject: _Optional[str] = ..., state: _Optional[str] = ..., headline: _Optional[str] = ..., checks: _Optional[_Iterable[_Union[Check, _Mapping]]] = ..., position: _Optional[int] = ..., hints: _Optional[_Iterable[str]] = ..., cause: _Optional[_Union[Cause, _Mapping]] = ..., tail: _Optional[str] = ...) -> None: ...
+    reason: str
+    start_at_ms: int
+    holders: _containers.RepeatedCompositeFieldContainer[HolderPage]
+    what_ifs: _containers.RepeatedCompositeFieldContainer[WhatIfPage]
+    groups: _containers.RepeatedCompositeFieldContainer[WaitPage]
+    def __init__(self, subject: _Optional[str] = ..., state: _Optional[str] = ..., headline: _Optional[str] = ..., checks: _Optional[_Iterable[_Union[Check, _Mapping]]] = ..., position: _Optional[int] = ..., hints: _Optional[_Iterable[str]] = ..., cause: _Optional[_Union[Cause, _Mapping]] = ..., tail: _Optional[str] = ..., reason: _Optional[str] = ..., start_at_ms: _Optional[int] = ..., holders: _Optional[_Iterable[_Union[HolderPage, _Mapping]]] = ..., what_ifs: _Optional[_Iterable[_Union[WhatIfPage, _Mapping]]] = ..., groups: _Optional[_Iterable[_Union[WaitPage, _Mapping]]] = ...) -> None: ...
 
 class QueuePage(_message.Message):
     __slots__ = ("position", "project", "gang", "waiting_count", "head", "reason", "expected_at_ms")

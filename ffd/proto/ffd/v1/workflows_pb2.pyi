@@ -184,16 +184,18 @@ class SpecReply(_message.Message):
     def __init__(self, spec_json: _Optional[bytes] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
-    __slots__ = ("ref", "project", "task", "item")
+    __slots__ = ("ref", "project", "task", "item", "what_if")
     REF_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     ITEM_FIELD_NUMBER: _ClassVar[int]
+    WHAT_IF_FIELD_NUMBER: _ClassVar[int]
     ref: str
     project: str
     task: str
     item: int
-    def __init__(self, ref: _Optional[str] = ..., project: _Optional[str] = ..., task: _Optional[str] = ..., item: _Optional[int] = ...) -> None: ...
+    what_if: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, ref: _Optional[str] = ..., project: _Optional[str] = ..., task: _Optional[str] = ..., item: _Optional[int] = ..., what_if: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CancelRequest(_message.Message):
     __slots__ = ("ref", "project", "key", "now")
