@@ -277,7 +277,9 @@ def _queue(state: State) -> Iterator[str]:
     if not state.wants_cycle():
         proposal = plan(state, state.now_ms)
         if proposal is not None:
-            yield f"L2 a cycle would admit {proposal.attempt.label()} and none is due"
+            victims = [victim.label() for victim in proposal.victims]
+            what = f"stop {victims} for" if victims else "admit"
+            yield f"L2 a cycle would {what} {proposal.attempt.label()} and none is due"
 
 
 def _may_be_queued(live: LiveWorkflow, name: str) -> bool:

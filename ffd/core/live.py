@@ -13,6 +13,7 @@ from heapq import heappop, heappush
 import msgspec
 
 from ffd.core.dag import Dag
+from ffd.core.lanes import Lane
 from ffd.core.model import Item, Task, Workflow
 from ffd.core.tenancy import Tenant
 
@@ -45,7 +46,7 @@ class LiveWorkflow:
     heap of tasks that have a backlog and are not at their own bound. Places are derived: after a restart others of the
     same rank may hold them. `tenant`: whom its project's path names, and who is charged."""
 
-    __slots__ = ("behind", "dag", "finally_left", "main_left", "placed", "row", "tails", "tasks", "tenant")
+    __slots__ = ("behind", "dag", "finally_left", "lanes", "main_left", "placed", "row", "tails", "tasks", "tenant")
 
     def __init__(self, row: Workflow, dag: Dag, tenant: Tenant) -> None:
         self.row = row
@@ -58,6 +59,7 @@ class LiveWorkflow:
         self.finally_left = len(dag.finally_names)
         self.placed: set[tuple[int, int]] = set()  # only asked, never walked
         self.behind: list[int] = []
+        self.lanes: tuple[Lane, ...] = ()  # where its items were queued; those learn durations and change, items do not
         self.tails: dict[str, int] = {}  # task -> longest path from it, ms; filled when first asked
 
     def is_finally(self, task: str) -> bool:

@@ -260,6 +260,8 @@ class Memory:
             born = self.lanes.admitted.get(lane.project, 0)
             entries = [(rank, live.row.id, -tail_ms, order, number, born) for number in numbers]
             self.lanes.push(lane, entries, self.is_eligible)
+            if lane not in live.lanes:
+                live.lanes = (*live.lanes, lane)
 
     def accept_less(self, live: LiveWorkflow, name: str, number: int) -> None:
         """This elastic gang waited for its full size as long as it wanted: fewer replicas will do from now on."""
@@ -274,16 +276,13 @@ class Memory:
         if self.lanes.small:
             self.lanes.small.discard((live.row.id, live.dag.order[name], number))
 
-    def _lanes_of(self, live: LiveWorkflow, name: str) -> list[Lane]:
-        found = [self.lane_of(live, name)]
-        return [*found, self.lane_of(live, name, is_small=True)] if live.dag.tasks[name].gang.min_replicas else found
-
     def _requeue(self, live: LiveWorkflow) -> None:
         """Put what may be scheduled of this workflow into the queue afresh: entries of it were dropped while it was
         suspended, or have another priority. None stays twice."""
         opened = [name for name, task in live.tasks.items() if task.row.state == "open"]
-        for lane in dict.fromkeys(lane for name in opened for lane in self._lanes_of(live, name)):
+        for lane in live.lanes:
             self.lanes.discard(live.row.id, lane)
+        live.lanes = ()
         for name in opened:
             items = live.tasks[name].items
             ready = [number for number, item in enumerate(items) if item.state == "ready"]

@@ -119,8 +119,9 @@ class State(Memory):
             self._start_over(live, name)
         for name, number in e.items:
             self._reopen_item(live, name, number, at_ms)
-        for lane in dict.fromkeys(lane for name in live.dag.names for lane in self._lanes_of(live, name)):
-            self.lanes.discard(e.workflow, lane)  # entries of an earlier round would come to life again
+        for lane in self.lanes.lanes.values():
+            if lane.project == live.row.project or self.policy.order != "fair":
+                self.lanes.discard(e.workflow, lane)  # entries of an earlier round would come to life again
         self._recount(live)
 
     def _start_over(self, live: LiveWorkflow, name: str) -> None:

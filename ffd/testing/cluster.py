@@ -91,6 +91,7 @@ class Cluster:
         self.ledger = Ledger(self.limits)
         self.now_ms = now_ms
         self.is_checked = is_checked
+        self.is_broken = False  # a step raised, or broke an invariant: nothing more can be said of this cluster
         self.behaviours: Script = script or {}
         self.story: list[tuple[int, ev.AnyEvent]] = []
         self.effects: list[ef.AnyEffect] = []  # all that were ordered, in order
@@ -108,6 +109,7 @@ class Cluster:
     def send(self, *inputs: AnyCommand | AnyReport) -> list[Answer | FfdError | None]:
         """One step over these inputs, made durable, its effects performed. Returns the answers, in order."""
         given = [self._with_rows(one) for one in inputs]
+        self.is_broken = True  # unless it returns
         decision = step(self.state, given, self.now_ms)
         self.story += [(self.now_ms, event) for event in decision.events]
         self._remember_ends(decision)
@@ -116,6 +118,7 @@ class Cluster:
             faults += check(self.state)
         if faults:
             raise Broken("\n".join([*faults, *self.lines()]))
+        self.is_broken = False
         self.effects += decision.effects
         for effect in decision.effects:
             _PERFORM[type(effect)](self, effect)

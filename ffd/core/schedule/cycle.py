@@ -21,11 +21,11 @@ from ffd.core.lanes import Kind, Lane, Shape
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import AttemptId, Place
 from ffd.core.schedule.place import find_places
-from ffd.core.schedule.preempt import choose_victims, may_preempt
+from ffd.core.schedule.preempt import choose_victims, may_be_victim, may_preempt
 from ffd.core.schedule.reserve import FOREVER_MS, Ends, Reservation, conflicts, ends_of, is_for, places_beside, reserve
 from ffd.core.spec import Task
 from ffd.core.state import State
-from ffd.core.tenancy import amounts_on
+from ffd.core.tenancy import Tenant, amounts_on
 
 ADMISSION_UNITS = 8  # what an admission costs the step, beside finding its place
 NODES_A_UNIT = 256  # nodes that one placement may look at for one unit of work
@@ -65,7 +65,7 @@ class Cycle:
         self._beside: dict[Shape, Beside] = {}  # as the state is now
         self._ends: Ends | None = None  # likewise
         self._looks_left = PREEMPTIONS_COUNT
-        self._in_vain: set[tuple[str, Shape, int]] = set()  # whom to make room for was tried; only asked
+        self._in_vain: dict[tuple[Tenant, Shape, int], None] = {}  # whom to make room for was tried
         self._ahead = {shape: found for shape, found in state.reservations.items() if found.victims}
         self._promised = self._forget_reservations()
         self._heads = Heads(state, [kind for kind in state.lanes.kinds.values() if self._is_worth_a_look(kind)])
@@ -79,7 +79,7 @@ class Cycle:
             lost = any(place.node not in space.nodes or place.node in space.closed for place in found.places)
             is_over = lost or found.start_at_ms <= self._now_ms
             if found.victims:
-                is_over = not any(map(state.is_live, found.victims))
+                is_over = not any(map(state.is_live, found.counts_on))
                 promised += [shape] if is_over else []
             if is_over or not shape.kinds_count:
                 del state.reservations[shape]
@@ -121,11 +121,21 @@ class Cycle:
                 self._work_left -= ADMISSION_UNITS
                 self._beside.clear()
                 self._ends = None
-                if not proposal.victims and not self._is_for_another(proposal.lane):
-                    self._ahead.pop(proposal.lane.kind.shape, None)
+                if not proposal.victims:
+                    self._before_admission(proposal)
                 return proposal
             if not goes_on:
                 return None
+
+    def _before_admission(self, proposal: Proposal) -> None:
+        """Its reservation is fulfilled. It may be just what could be stopped for a gang that was looked at before it:
+        then another cycle looks at that one again."""
+        state, lane = self._state, proposal.lane
+        if not self._is_for_another(lane):
+            self._ahead.pop(lane.kind.shape, None)
+        live = state.workflows[proposal.attempt.workflow]
+        if any(may_be_victim(state, live, *who) for who in self._in_vain):
+            state.lanes.is_dirty = True
 
     def _keep_a_promise(self) -> Proposal | None:
         """The lane for which others were stopped goes first, now that they have ended: else those, or others alike,
@@ -280,10 +290,10 @@ class Cycle:
         known = state.reservations.get(shape)
         if state.policy.preempt == "off" or (known is not None and known.victims):
             return None
-        who = (live.tenant.path, shape, live.row.priority)
+        who = (live.tenant, shape, live.row.priority)
         if who in self._in_vain or not self._looks_left or not may_preempt(state, shape, live):
             return None
-        self._in_vain.add(who)
+        self._in_vain[who] = None
         if block is None:
             known = known or self._forecast(candidate, live, name)
             if known is None or known.start_at_ms <= self._now_ms + state.policy.patience_ms:

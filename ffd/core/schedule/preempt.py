@@ -52,9 +52,19 @@ def choose_victims(
         places = attempted.fits()
     assert places is not None
     whole = tuple(sorted(chosen))
-    start_at_ms = max(now_ms + grace_ms(state, who) for who in whole)
+    counts_on = (*whole, *_ending(state, places, is_quota=block is not None))
+    start_at_ms = max(now_ms + grace_ms(state, who) for who in counts_on)
     lane, made_at_count = candidate.lane, state.lanes.admitted_count
-    return Reservation(candidate.entry, shape.ask, start_at_ms, places, whole, made_at_count, whole, lane)
+    return Reservation(candidate.entry, shape.ask, start_at_ms, places, counts_on, made_at_count, whole, lane)
+
+
+def _ending(state: State, places: tuple[Place, ...], *, is_quota: bool) -> Iterator[AttemptId]:
+    """What is ending anyway, and was taken to have ended: on the nodes of these places, or anywhere."""
+    nodes = {place.node for place in places}  # only asked
+    for attempt, running, live in state.reserved():
+        is_ending = live.tasks[attempt.task].items[attempt.item].state == "stopping"
+        if is_ending and (is_quota or any(place.node in nodes for place in running.places)):
+            yield attempt
 
 
 def may_preempt(state: State, shape: Shape, live: LiveWorkflow) -> bool:
@@ -66,6 +76,13 @@ def may_preempt(state: State, shape: Shape, live: LiveWorkflow) -> bool:
         return False
     priority = live.row.priority
     return any(other.row.priority < priority for _, _, other in state.holders.of(live.tenant.path))
+
+
+def may_be_victim(state: State, live: LiveWorkflow, tenant: Tenant, shape: Shape, priority: int) -> bool:
+    """Could what `live` runs be stopped for such a gang of `tenant`? A quick look."""
+    if live.tenant is tenant:
+        return live.row.priority < priority and state.policy.preempt == "all"
+    return tenant.has_quota and bool(levels_due(shape, tenant))
 
 
 def grace_ms(state: State, attempt: AttemptId) -> int:
@@ -161,7 +178,18 @@ class Attempted:
         for attempt, _, live in self._state.reserved():
             if live.tasks[attempt.task].items[attempt.item].state == "stopping":
                 self.end(attempt)
+        self._keep_promises()
         return self
+
+    def _keep_promises(self) -> None:
+        """What others are being stopped for already is not there for this one."""
+        state = self._state
+        for found in state.reservations.values():
+            if found.victims and not state.space.fits(found.places, found.ask):
+                state.space.take(found.places, found.ask)
+                models = state.models_of(found.places, found.ask)
+                tenant = state.tenancy.tenant(found.lane.project)
+                state.tenancy.charge(tenant, amounts_on(found.ask, len(found.places), models))
 
     def __exit__(self, *error: Any) -> None:
         self._tenancy.__exit__(*error)
