@@ -246,7 +246,7 @@ class Lanes:
         self.branches: dict[str, dict[Hashable, Branch]] = {}
         self.admitted: dict[str, int] = {}
         self.admitted_count = 0
-        self.stamp = 0  # grows with each admission, and when reservations change
+        self.stamp = 0  # grows with each admission, when something leaves, and when reservations change
         self.small: set[tuple[int, int, int]] = set()  # only asked, never walked
         self.is_dirty = False
         self.seen_version = NEVER
@@ -276,6 +276,7 @@ class Lanes:
         """Ascending entries of one level."""
         self._keep_level(lane, entries[0][0])
         lane.push(entries, is_true)
+        lane.kind.held_at = (NEVER, NEVER)  # there may be another head
         self.is_dirty = True
         lane.branch.offer()
 
@@ -317,6 +318,11 @@ class Lanes:
         """Not even the empty cluster could take it."""
         self.journal.changes(shape, "hopeless_at")
         shape.hopeless_at = inventory_version
+
+    def leave(self) -> None:
+        """Something waits no more, or may go where it might not: others may be heads, and held back by nobody."""
+        self.is_dirty = True
+        self.stamp += 1
 
     def discard(self, workflow: int, lane: Lane) -> None:
         """Drop all entries of one workflow from this lane."""
@@ -379,7 +385,7 @@ class Lanes:
             lane.branch = self._grow(lane.kind, lane.project)
             lane.branch.lane = lane
             lane.branch.offer()
-        self.is_dirty = True
+        self.leave()
 
     def count(self, tenant: Tenant, line: str) -> None:
         """One more gang of this tenant was admitted; `line`: whose lanes it waited in."""

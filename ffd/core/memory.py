@@ -193,7 +193,8 @@ class Memory:
         and others need not wait for it any more: a cycle finds out."""
         why = closed_text(self.health.mark(node))
         if why:
-            self.lanes.is_dirty = self.lanes.is_dirty or node not in self.space.closed
+            if node not in self.space.closed:
+                self.lanes.leave()
             self.space.close(node, why)
         else:
             self.space.open(node)
@@ -268,6 +269,7 @@ class Memory:
         if self._is_small(live.row.id, live.dag.order[name], number):
             return
         self.lanes.small.add((live.row.id, live.dag.order[name], number))
+        self.lanes.leave()
         if live.holds_place(name, number):
             self._push_to(live, name, [number], self.lane_of(live, name, is_small=True))
 
@@ -283,6 +285,7 @@ class Memory:
         for lane in live.lanes:
             self.lanes.discard(live.row.id, lane)
         live.lanes = ()
+        self.lanes.leave()
         for name in opened:
             items = live.tasks[name].items
             ready = [number for number, item in enumerate(items) if item.state == "ready"]

@@ -73,7 +73,7 @@ class State(Memory):
 
     def _workflow_suspended(self, e: ev.WorkflowSuspended, at_ms: int) -> None:
         self._move_workflow(e.workflow, "WorkflowSuspended")
-        self.lanes.is_dirty = True  # others may be the head of their lane now
+        self.lanes.leave()  # others may be the head of their lane now
 
     def _workflow_resumed(self, e: ev.WorkflowResumed, at_ms: int) -> None:
         self._requeue(self._move_workflow(e.workflow, "WorkflowResumed"))
@@ -282,7 +282,7 @@ class State(Memory):
         self._count_ended(task, e.state)
         self._leave(live, e.attempt.task, e.attempt.item)  # one that ended in the queue still has its place,
         self._insist(live, e.attempt.task, e.attempt.item)
-        self.lanes.is_dirty = True  # and may have been the head of its lane
+        self.lanes.leave()  # and may have been the head of its lane
         if e.state == "failed" and e.cause and task.row.cause is None:
             task.row.cause = replace(e.cause, item=e.attempt.item, attempt=e.attempt.attempt)  # the first to fail
             self._dirty_tasks[(e.attempt.workflow, e.attempt.task)] = task.row
@@ -346,7 +346,7 @@ class State(Memory):
         if changed.get("enabled"):
             for live in self.workflows.values():
                 self._requeue(live)  # entries were dropped while it was disabled
-        self.lanes.is_dirty = True
+        self.lanes.leave()
 
 
 _APPLY: dict[type, Callable[[State, Any, int], None]] = {

@@ -135,7 +135,7 @@ class Cycle:
             self._ahead.pop(lane.kind.shape, None)
         live = state.workflows[proposal.attempt.workflow]
         if any(may_be_victim(state, live, *who) for who in self._in_vain):
-            state.lanes.is_dirty = True
+            state.lanes.leave()
 
     def _keep_a_promise(self) -> Proposal | None:
         """The lane for which others were stopped goes first, now that they have ended: else those, or others alike,

@@ -113,7 +113,7 @@ def _victim(
     """If it runs and nobody stops it yet."""
     item = live.tasks[attempt.task].items[attempt.item]
     if item.state == "admitted":
-        state.lanes.is_dirty = True  # in this very cycle: it can be stopped in the next one
+        state.lanes.leave()  # in this very cycle: it can be stopped in the next one
     if item.live is not None and item.state in ("launching", "running"):
         yield why, work_lost(live, attempt, item.live, now_ms), order, attempt
 
