@@ -307,6 +307,7 @@ class Lanes:
             for one in reversed(undo):
                 one()
             self.admitted, (self.admitted_count, self.is_dirty) = counts, flags
+            self.stamp += 1  # what was held back inside is not held back outside
             self.drop_empty()
 
     def block(self, marked: Shape | Lane, version: int) -> None:
