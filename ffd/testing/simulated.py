@@ -14,7 +14,22 @@ from typing import Any
 
 import anyio
 
-from ffd.core.commands import Accepted, AnyCommand, Cancel, Cordon, Drain, Resume, Retry, SetPriority, Suspend, Uncordon
+from ffd.core.commands import (
+    Accepted,
+    Answer,
+    AnyCommand,
+    Cancel,
+    Cordon,
+    Drain,
+    Resume,
+    Retry,
+    SetPriority,
+    SetQuota,
+    SetTenant,
+    Submit,
+    Suspend,
+    Uncordon,
+)
 from ffd.core.document import compile_document
 from ffd.core.effects import Launch
 from ffd.core.model import Node
@@ -28,6 +43,8 @@ from ffd.testing.simulation import Process, World, crash_somewhere, settings, st
 TROUBLE_S = 60.0  # for how long faults strike
 QUIET_S = 7_200.0  # within which all must have ended after that (L6)
 WORKFLOWS = 12
+PROJECTS = ("default", "t/a", "t/b", "u")
+TENANTS = ("", "t", "t/a", "t/b", "u")
 NODES = tuple(Node(f"n{k}", gpu_type="H100", gpu_count=8, cpu_millis=8_000, slot_count=6) for k in range(3))
 
 
@@ -157,6 +174,7 @@ async def _clients(world: World, seed: int) -> None:
         for number in range(WORKFLOWS):
             group.start_soon(_client, world, Random(f"client-{seed}-{number}"), number)
         group.start_soon(_operator, world)
+        group.start_soon(_administrator, world)
 
 
 async def _client(world: World, random: Random, number: int) -> None:
@@ -164,17 +182,29 @@ async def _client(world: World, random: Random, number: int) -> None:
     await asyncio.sleep(random.uniform(0.0, TROUBLE_S * 0.7))
     compiled = compile_document(document(random, number))
     assert compiled.spec is not None, compiled.faults
-    submit = builders.submit(compiled.spec, by="sim", key=f"k{number}", payload_digest=f"p{number}")
-    accepted = await world.call(lambda engine: engine.ask(submit))
+    project = PROJECTS[number % len(PROJECTS)]
+    submit = builders.submit(compiled.spec, by="sim", project=project, key=f"k{number}", payload_digest=f"p{number}")
+    accepted = await _submit(world, submit)
     assert isinstance(accepted, Accepted)
     workflow = accepted.workflow
     for _ in range(random.randrange(4)):
         await asyncio.sleep(random.uniform(0.1, 15.0))
         await _meddle(world, random, workflow)
     await _ask(world, Resume(by="sim", workflow=workflow))
-    again = await world.call(lambda engine: engine.ask(submit))
+    again = await _submit(world, submit)
     if not isinstance(again, Accepted) or again.workflow != workflow:
         world.faults.append(f"S2 the same key gave {again} after {accepted}")
+
+
+async def _submit(world: World, submit: Submit) -> Answer:
+    """Until its tenant may submit."""
+    while True:
+        try:
+            return await world.call(lambda engine: engine.ask(submit))
+        except Refusal as refusal:
+            if "is disabled" not in refusal.message:
+                raise
+            await asyncio.sleep(1.0)
 
 
 async def _meddle(world: World, random: Random, workflow: int) -> None:
@@ -205,6 +235,29 @@ async def _operator(world: World) -> None:
             await _ask(world, kind(by="op", nodes=(node.name,), key=f"o{number}", payload_digest=f"o{number}"))
     while closed := await world.call(_cordoned):
         await _ask(world, Uncordon(by="op", nodes=closed))
+
+
+async def _administrator(world: World) -> None:
+    """Give and take quotas, disable, enable and move tenants, while work is admitted; at the end nothing is bounded."""
+    random, number = world.random["tenants"], 0
+    while world.loop.time() < TROUBLE_S:
+        await asyncio.sleep(random.uniform(0.5, 6.0))
+        tenant, number = random.choice(TENANTS), number + 1
+        key: dict[str, Any] = {"key": f"t{number}", "payload_digest": f"t{number}", "by": "adm"}
+        kind = random.random()
+        if kind < 0.6:
+            resource, scale = random.choice((("gpus", 1_000), ("gpus/H100", 1_000), ("pods", 1)))
+            amounts = {name: random.randrange(9) * scale for name in ("nominal", "borrow_max", "lend_max")}
+            fields = {**amounts, "lend_max": min(amounts["lend_max"], amounts["nominal"])}
+            changes: dict[str, Any] = {resource: None if random.random() < 0.3 else fields}
+            await _ask(world, SetQuota(tenant=tenant, changes=changes, **key))
+        elif kind < 0.8:
+            await _ask(world, SetTenant(tenant=tenant, parent=random.choice(TENANTS), **key))
+        else:
+            await _ask(world, SetTenant(tenant=tenant, enabled=random.random() < 0.6, **key))
+    for tenant in TENANTS:
+        await _ask(world, SetTenant(tenant=tenant, enabled=True, by="adm"))
+        await _ask(world, SetQuota(tenant=tenant, changes={}, replace=True, by="adm"))
 
 
 async def _ask(world: World, command: AnyCommand) -> None:

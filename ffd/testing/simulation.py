@@ -62,7 +62,8 @@ class World:
         assert isinstance(loop, SimLoop)
         self.loop = loop
         self.random = {
-            kind: Random(f"{kind}-{seed}") for kind in ("client", "crash", "commit", "report", "pause", "operator")
+            kind: Random(f"{kind}-{seed}")
+            for kind in ("client", "crash", "commit", "report", "pause", "operator", "tenants")
         }
         self.database = MemoryDatabase()
         self.cluster = VirtualCluster(nodes, behave)
