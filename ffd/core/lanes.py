@@ -21,9 +21,10 @@ from ffd.core.tenancy import Tenancy, Tenant
 
 COMPACT_COUNT = 1024  # a heap below this is never searched for entries that do not hold
 
-# rank (-priority, or what the policy orders by), workflow, -remaining critical path, order of the task, item, born:
-# the smallest goes first. `born`: admissions of the project when it became ready; never decides between two.
-Entry = tuple[int, int, int, int, int, int]
+# rank (-priority, or what the policy orders by), workflow, -remaining critical path, order of the task, item, born,
+# attempt: the smallest goes first. `born`: admissions of the project when it became ready. `attempt`: its number of
+# attempts then. These two never decide between two items.
+Entry = tuple[int, int, int, int, int, int, int]
 IsTrue = Callable[[Entry, "Lane"], bool]
 NEVER = -1
 

@@ -105,6 +105,8 @@ class Memory:
         items = live.tasks[name].items
         if entry[4] >= len(items) or items[entry[4]].state != "ready" or live.is_doomed(name):
             return False
+        if items[entry[4]].number != entry[6]:  # it was admitted since, and is back with an entry of its own
+            return False
         if self.policy.order == "fair" and live.row.priority != -entry[0]:
             return False
         if self.moved and (entry[1], entry[3], entry[4]) in self.moved:
@@ -259,7 +261,8 @@ class Memory:
         if numbers:
             rank, tail_ms, order = self.rank(live, name), self.tail_ms(live, name), live.dag.order[name]
             born = self.lanes.admitted.get(lane.project, 0)
-            entries = [(rank, live.row.id, -tail_ms, order, number, born) for number in numbers]
+            items = live.tasks[name].items
+            entries = [(rank, live.row.id, -tail_ms, order, number, born, items[number].number) for number in numbers]
             self.lanes.push(lane, entries, self.is_eligible)
             if lane not in live.lanes:
                 live.lanes = (*live.lanes, lane)

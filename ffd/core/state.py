@@ -337,14 +337,16 @@ class State(Memory):
         self._dirty_meta["past"] = _encode((e.now_ms, e.past))
 
     def _declare(self, path: str, **changed: Any) -> None:
-        """Whoever is blocked may not be any more: all classes are looked at again."""
+        """Whoever is blocked may not be any more: all lanes are looked at again."""
+        closed = [name for name, node in self.tenancy.nodes.items() if not node.is_open]
         row = replace(self.tenancy.tenant(path).row, **changed)
         self.tenancy.declare({path: row})
         self._dirty_meta[f"tenant/{path}"] = _encode(row)
         if "parent" in changed:
             self.lanes.rebuild()
-        if changed.get("enabled"):
-            for live in self.workflows.values():
+        opened = {name for name in closed if self.tenancy.nodes[name].is_open}  # only asked, never walked
+        for live in self.workflows.values() if opened else ():
+            if live.tenant.path in opened:
                 self._requeue(live)  # entries were dropped while it was disabled
         self.lanes.leave()
 

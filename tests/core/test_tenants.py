@@ -263,3 +263,25 @@ def test_the_past_is_noted_for_a_restart() -> None:
     noted = loaded.tenancy.past_of(loaded.tenancy.nodes["p"])
     assert noted["gpus"] >= past["gpus"] > 0.7 * noted["gpus"]
     assert not State.load(one.ledger.loadable()).tenancy.root.past, "the setting is off now"
+
+
+def test_what_moves_out_of_a_disabled_tenant_goes_on() -> None:
+    one = cluster()
+    one.send(SetTenant(tenant="team", enabled=False))
+    one.send(SetTenant(tenant="team", enabled=True), submit(work(20), project="team/x"))
+    one.send(SetTenant(tenant="team", enabled=False))
+    one.run(12_000)
+    assert running(one) == 0
+    one.send(SetTenant(tenant="team/x", parent=""))
+    assert running(one) == 4
+
+
+def test_what_is_enabled_again_is_in_the_queue_once_whatever_was_learnt_meanwhile() -> None:
+    """How long the tasks take is learnt while they are disabled: they are in the lane of another class from then on."""
+    one = Cluster(nodes(1, slot_count=1), {"a": Behaviour(run_ms=100_000)})
+    one.send(submit(spec(task("a", foreach=(1, 2, 3))), project="p"))
+    one.send(SetTenant(tenant="p", enabled=False))
+    one.run(150_000)
+    one.send(SetTenant(tenant="p", enabled=True))
+    one.run()
+    assert not one.state.workflows

@@ -117,7 +117,7 @@ def _own(state: State, lane: Lane, it: Subject) -> tuple[int, int, int, bool]:
 def _stands(lane: Lane, entry: Entry, key: tuple[int, int, int]) -> Entry | None:
     """Its entry as it is in the lane, found among the first; None = too far behind. One that is not there yet stands
     as it would."""
-    behind = (entry[0], (*entry[:5], 1 << 62))
+    behind = (entry[0], (*entry[:5], 1 << 62, 0))
     count = 0
     for other in lane.ahead(behind, None, GANGS_LOOKED_COUNT):
         count += 1

@@ -53,7 +53,8 @@ def entry_of(state: State, it: Subject, lane: Lane) -> Entry:
     """As it stands in its lane; without what waiting earned it."""
     live, order = it.live, it.live.dag.order[it.name]
     born = state.lanes.admitted.get(lane.project, 0)
-    return (state.rank(live, it.name), live.row.id, -state.tail_ms(live, it.name), order, it.number, born)
+    attempt = live.tasks[it.name].items[it.number].number
+    return (state.rank(live, it.name), live.row.id, -state.tail_ms(live, it.name), order, it.number, born, attempt)
 
 
 class Sight:
