@@ -129,6 +129,8 @@ def _schedule(work: Work) -> None:
                 is_sound = False
         _run_until_quiet(work)
         state.lanes.drop_empty()
+        if cycle.is_loosened:
+            state.lanes.is_dirty = True
         if not cycle.is_done:
             state.lanes.is_dirty = True  # whatever comes next goes on where this one stopped
             work.effect(effects.Again())

@@ -51,13 +51,16 @@ class Beside(msgspec.Struct, frozen=True, gc=False):
 
 
 class Cycle:
-    """One pass over what waits. `is_done` False: the budget ran out first.
+    """One pass over what waits. `is_done` False: the budget ran out first. `is_loosened`: who was held back by a
+    reservation may not be any more: shares changed, and with them who comes before whom, or the reservation gave way.
 
     `_ahead`: reservations of gangs that came before in this pass: whoever comes next must leave them what they need.
     `_done`: shapes of which nothing more will start in this pass; only asked, never walked."""
 
     def __init__(self, state: State, now_ms: int) -> None:
         self.is_done = True
+        self.is_loosened = False
+        self._has_held = False
         self._state = state
         self._now_ms = now_ms
         self._work_left = state.limits.cycle_work_count
@@ -119,6 +122,7 @@ class Cycle:
                 proposal, goes_on = self._look(candidate)
             if proposal is not None:
                 self._work_left -= ADMISSION_UNITS
+                self.is_loosened = self.is_loosened or self._has_held
                 self._beside.clear()
                 self._ends = None
                 if not proposal.victims:
@@ -237,6 +241,7 @@ class Cycle:
             self._done.add(shape)
         elif candidate.lane.blocked_at != state.space.version:
             candidate.lane.kind.held_at = (state.space.version, state.lanes.stamp)
+            self._has_held = True
             self._heads.drop()
         proposal = None
         if block is not None or is_misfit:
@@ -304,6 +309,7 @@ class Cycle:
         found = choose_victims(state, candidate, live, domains, block, self._now_ms)
         if found is None:
             return None
+        self.is_loosened = self.is_loosened or shape in state.reservations
         self._ahead[shape] = state.reservations[shape] = found
         state.lanes.stamp += 1
         return Proposal(_attempt(live, name, candidate), (), candidate.lane, found.victims)
