@@ -76,12 +76,12 @@ class Shape:
 
 class Lane:
     """Ready items of one kind and one project, by priority level: within a level a heap. `blocked_at`: the version of
-    space at which there was no room where its quota lets it."""
+    space at which there was no room where its quota lets it. `emptied`: where it puts itself when nothing is left."""
 
-    __slots__ = ("blocked_at", "branch", "compact_at_count", "count", "journal", "kind", "levels", "project")
+    __slots__ = ("blocked_at", "branch", "compact_at_count", "count", "emptied", "journal", "kind", "levels", "project")
 
-    def __init__(self, kind: Kind, project: str, branch: Branch, journal: Journal) -> None:
-        self.journal = journal
+    def __init__(self, kind: Kind, project: str, branch: Branch, journal: Journal, emptied: list[Lane]) -> None:
+        self.journal, self.emptied = journal, emptied
         self.kind = kind
         self.project = project
         self.branch = branch
@@ -114,6 +114,8 @@ class Lane:
                 del self.levels[level]
         self.count = sum(map(len, self.levels.values()))
         self.compact_at_count = max(COMPACT_COUNT, 2 * self.count)
+        if not self.count:
+            self.emptied.append(self)
 
     def head(self, is_true: IsTrue, bonus: Callable[[Entry], int] | None) -> tuple[int, Entry] | None:
         """(rank less what waiting earned, entry) of the most urgent one that still holds; drops those that do not."""
@@ -130,6 +132,7 @@ class Lane:
                     best = found
         if best is None and levels:
             levels.clear()
+            self.emptied.append(self)
         return best
 
     def put_back(self, entry: Entry) -> None:
@@ -243,6 +246,7 @@ class Lanes:
         self.shapes: dict[Hashable, Shape] = {}
         self.kinds: dict[Hashable, Kind] = {}
         self.lanes: dict[tuple[Hashable, str], Lane] = {}
+        self.emptied: list[Lane] = []
         self.projects: dict[str, int] = {}  # -> how many lanes
         self.branches: dict[str, dict[Hashable, Branch]] = {}
         self.admitted: dict[str, int] = {}
@@ -269,7 +273,9 @@ class Lanes:
             kind = self.kinds[key] = Kind(key, shape, duration_ms, self.tenancy.root)
             self._know(kind.root)
         branch = self._grow(kind, project)
-        found = branch.lane = kind.lanes[project] = self.lanes[key, project] = Lane(kind, project, branch, self.journal)
+        found = Lane(kind, project, branch, self.journal, self.emptied)
+        branch.lane = kind.lanes[project] = self.lanes[key, project] = found
+        self.emptied.append(found)  # unless something is pushed
         self.projects[project] = self.projects.get(project, 0) + 1
         return found
 
@@ -332,8 +338,11 @@ class Lanes:
 
     def drop_empty(self) -> None:
         """Forget lanes without entries, and what only they needed."""
-        for name in [name for name, lane in self.lanes.items() if not lane.count]:
-            lane = self.lanes.pop(name)
+        for lane in self.emptied:
+            name = (lane.kind.key, lane.project)
+            if lane.count or self.lanes.get(name) is not lane:
+                continue  # filled again, or forgotten already
+            del self.lanes[name]
             del lane.kind.lanes[lane.project]
             self.projects[lane.project] -= 1
             if not self.projects[lane.project]:
@@ -341,6 +350,7 @@ class Lanes:
                 self.admitted.pop(lane.project, None)  # nobody waits whom the count would age
             lane.branch.lane = None
             self._prune(lane.branch)
+        self.emptied.clear()
 
     # ------------------------------------------------------------------------------------------------ the tenant tree
 

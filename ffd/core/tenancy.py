@@ -38,11 +38,12 @@ class Tenant:
     """One node. `usage`: what it and all below it hold (no zeros). `reserve`: what its children keep back from others
     beyond what they use. `excused`: usage that was above a bound when the bound was set; it only ever falls.
     `served_at_count`: admissions of all before its last one. `is_open`: it and all above it are enabled. `has_quota`:
-    it or one above it has a quota. `past`: its decayed usage (core.past) at `past_tick`; empty where that is off."""
+    it or one above it has a quota; `quoted`: of which resources. `past`: its decayed usage (core.past) at `past_tick`;
+    empty where that is off."""
 
     __slots__ = (
         "children", "declared", "excused", "has_quota", "is_marked", "is_open", "parent", "past", "past_tick", "path",
-        "reserve", "row", "served_at_count", "usage",
+        "quoted", "reserve", "row", "served_at_count", "usage",
     )  # fmt: skip
 
     def __init__(self, path: str, parent: Tenant | None) -> None:
@@ -56,6 +57,7 @@ class Tenant:
         self.excused: dict[str, int] = {}
         self.is_open: bool = parent.is_open if parent else True
         self.has_quota: bool = parent.has_quota if parent else False
+        self.quoted: frozenset[str] = parent.quoted if parent else frozenset()  # only asked
         self.is_marked = False
         self.served_at_count = 0
         self.past: dict[str, int] = {}
@@ -186,7 +188,8 @@ class Tenancy:
         for node in order:
             above = node.parent
             node.is_open = node.row.enabled and (above is None or above.is_open)
-            node.has_quota = bool(node.row.quotas) or (above is not None and above.has_quota)
+            node.quoted = frozenset((*node.row.quotas, *(above.quoted if above else ())))
+            node.has_quota = bool(node.quoted)
             node.reserve = {}
             node.excused = {
                 resource: node.usage[resource]

@@ -64,6 +64,8 @@ def check_quota(tenant: Tenant, asked: Amounts) -> QuotaBlock | None:
 
 
 def _check(tenant: Tenant, resource: str, ask: int) -> QuotaBlock | None:
+    if resource not in tenant.quoted:
+        return None
     borrows, change = True, 0  # does the level below borrow; by how much would what it keeps back change?
     for node in tenant.chain():
         used, quota = node.usage.get(resource, 0), node.row.quotas.get(resource)
