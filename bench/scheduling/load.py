@@ -56,19 +56,21 @@ def submit(spec: Spec, project: str) -> Submit:
 
 
 class Loop:
-    """A state, its clock, and the gangs that run: attempt -> replicas."""
+    """A state, its clock, and the gangs that run: attempt -> replicas. Each project may hold `shares` times its even
+    share of the cluster, and borrow from nobody; with `shares` 1 it may borrow, and reclaims what it lent."""
 
-    def __init__(self, node_count: int = NODES_COUNT, policy: Policy | None = None) -> None:
-        self.state = State(UNBOUNDED, policy or Policy())
+    def __init__(self, node_count: int = NODES_COUNT, shares: int = 16) -> None:
+        self.state = State(UNBOUNDED, Policy())
         self.now_ms = 0
         self.running: dict[AttemptId, int] = {}
         self.draw = random.Random(42)
         self.admitted_count = 0
         self._soon: list[Any] = []
-        share = node_count * GPUS * 1_000 // (TENANTS_COUNT * PROJECTS_COUNT)
+        nominal = shares * node_count * GPUS * 1_000 // (TENANTS_COUNT * PROJECTS_COUNT)
+        quota: dict[str, int | None] = {"nominal": nominal, "borrow_max": None if shares == 1 else 0}
         rules: list[Any] = []
         for project in projects():
-            rules += [SetTenant(tenant=project), SetQuota(tenant=project, changes={"gpus": {"nominal": share}})]
+            rules += [SetTenant(tenant=project), SetQuota(tenant=project, changes={"gpus": quota})]
         self.step([InventoryReported(inventory(node_count)), *rules])
 
     def step(self, inputs: Iterable[Any]) -> float:

@@ -42,6 +42,11 @@ def run() -> Iterator[Row]:
     )
     yield _cycle("1,000,000", loop, 300)
     yield from behind()
+    loop = Loop(shares=1)
+    loop.fill()
+    wait(loop, 10_000)
+    rate = f"{churn(loop, 300):,.0f}/s"
+    yield told("8 the same, 10,000 waiting, while projects reclaim", rate, "most of it goes into choosing victims")
 
 
 def _cycle(what: str, loop: Loop, count: int) -> Row:

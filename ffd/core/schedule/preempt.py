@@ -97,12 +97,12 @@ def _candidates(state: State, shape: Shape, live: LiveWorkflow, now_ms: int, *, 
         for order, attempt, other in state.holders.of(live.tenant.path):
             if other.row.priority < live.row.priority:
                 yield from _victim(state, LOWER_PRIORITY, other, attempt, order, now_ms)
-    due = () if is_own else levels_due(shape, live.tenant)
-    if not due:
+    over = () if is_own else lenders(levels_due(shape, live.tenant), amounts(shape.ask, 1))
+    if not over:
         return
     for path in state.holders.tenants():
         tenant = state.tenancy.tenant(path)
-        if tenant is not live.tenant and holds_lent(due, shape, tenant):
+        if tenant is not live.tenant and any(level.path in over for level in tenant.chain()):
             for order, attempt, other in state.holders.of(path):
                 yield from _victim(state, LENT, other, attempt, order, now_ms)
 
@@ -139,6 +139,16 @@ def is_due(level: Tenant, asked: Amounts) -> bool:
     quotas = level.row.quotas
     known = {resource: ask for resource, ask in asked.items() if resource in quotas}
     return bool(known) and all(level.usage.get(r, 0) + ask <= quotas[r].nominal for r, ask in known.items())
+
+
+def lenders(due: tuple[Tenant, ...], asked: Amounts) -> frozenset[str]:
+    """Paths of the levels beside one that is due that hold more than their own of what is asked; only to be asked."""
+    return frozenset(
+        level.path
+        for beside in due
+        for level in (beside.parent.children.values() if beside.parent else ())
+        if level is not beside and _is_over(level, beside, asked)
+    )
 
 
 def holds_lent(due: tuple[Tenant, ...], shape: Shape, tenant: Tenant) -> bool:
