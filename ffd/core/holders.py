@@ -10,33 +10,57 @@ from collections.abc import Iterator
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import AttemptId
 
+End = tuple[int, int, AttemptId]  # when, sequence, who
+
 
 class Holders:
-    """`sequence` of an attempt: its place in the order of admission (after a restart: in the order of workflows)."""
+    """`sequence` of an attempt: its place in the order of admission (after a restart: in the order of workflows).
+    `ends` belongs to `core.schedule.ends`; `_fresh`: attempts that are not in it yet, or whose end is another now."""
 
-    __slots__ = ("_by_tenant", "_count", "_live")
+    __slots__ = ("_by_tenant", "_count", "_fresh", "_live", "ends")
 
     def __init__(self) -> None:
         self._live: dict[AttemptId, tuple[int, LiveWorkflow]] = {}
         self._by_tenant: dict[str, dict[AttemptId, tuple[int, LiveWorkflow]]] = {}
         self._count = 0
+        self._fresh: dict[AttemptId, None] = {}
+        self.ends: list[End] = []
 
     def add(self, attempt: AttemptId, live: LiveWorkflow) -> None:
         self._count += 1
         self._live[attempt] = found = (self._count, live)
         self._by_tenant.setdefault(live.tenant.path, {})[attempt] = found
+        self._fresh[attempt] = None
 
     def remove(self, attempt: AttemptId) -> None:
         """Raises KeyError for one that holds nothing (our bug)."""
         tenant = self._live.pop(attempt)[1].tenant.path
+        self._fresh.pop(attempt, None)
         mine = self._by_tenant[tenant]
         del mine[attempt]
         if not mine:
             del self._by_tenant[tenant]
 
+    def renew(self, attempt: AttemptId) -> None:
+        """It will end at another time than was thought: it is being stopped."""
+        self._fresh[attempt] = None
+
+    def take_fresh(self) -> list[tuple[int, AttemptId]]:
+        """(sequence, attempt) of those whose ends are to be worked out."""
+        fresh, self._fresh = self._fresh, {}
+        return [(self._live[attempt][0], attempt) for attempt in fresh if attempt in self._live]
+
+    def forget_ends(self) -> None:
+        """All ends are to be worked out anew."""
+        self.ends = []
+        self._fresh = dict.fromkeys(self._live)
+
     def clear(self) -> None:
         self._live.clear()
         self._by_tenant.clear()
+
+    def __contains__(self, attempt: AttemptId) -> bool:
+        return attempt in self._live
 
     def __len__(self) -> int:
         return len(self._live)

@@ -112,7 +112,7 @@ def _tenants(state: State) -> Iterator[str]:
 
 
 def _books(node: Tenant) -> tuple[object, ...]:
-    return node.usage, node.reserve, node.is_open, node.has_quota, node.parent.path if node.parent else None
+    return node.usage, node.reserve, node.lent, node.is_open, node.has_quota, node.parent.path if node.parent else None
 
 
 # ------------------------------------------------------------------------------------------------------- workflows

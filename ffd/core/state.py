@@ -230,6 +230,7 @@ class State(Memory):
         item = self._move_item(e.attempt, "AttemptStopping", at_ms)[2]
         assert item.live is not None
         item.live.stop_cause = e.cause
+        self.holders.renew(e.attempt)
 
     def _outputs_set(self, e: ev.OutputsSet, at_ms: int) -> None:
         live = self._live_attempt(e.attempt)

@@ -36,14 +36,14 @@ ONE_WORKFLOW: Amounts = {"workflows": 1}
 
 class Tenant:
     """One node. `usage`: what it and all below it hold (no zeros). `reserve`: what its children keep back from others
-    beyond what they use. `excused`: usage that was above a bound when the bound was set; it only ever falls.
-    `served_at_count`: admissions of all before its last one. `is_open`: it and all above it are enabled. `has_quota`:
-    it or one above it has a quota; `quoted`: of which resources. `past`: its decayed usage (core.past) at `past_tick`;
-    empty where that is off."""
+    beyond what they use. `lent`: what its children hold above their own, while there are quotas. `excused`: usage that
+    was above a bound when the bound was set; it only ever falls. `served_at_count`: admissions of all before its last
+    one. `is_open`: it and all above it are enabled. `has_quota`: it or one above it has a quota; `quoted`: of which
+    resources. `past`: its decayed usage (core.past) at `past_tick`; empty where that is off."""
 
     __slots__ = (
-        "children", "declared", "excused", "has_quota", "is_marked", "is_open", "parent", "past", "past_tick", "path",
-        "quoted", "reserve", "row", "served_at_count", "usage",
+        "children", "declared", "excused", "has_quota", "is_marked", "is_open", "lent", "parent", "past", "past_tick",
+        "path", "quoted", "reserve", "row", "served_at_count", "usage",
     )  # fmt: skip
 
     def __init__(self, path: str, parent: Tenant | None) -> None:
@@ -55,6 +55,7 @@ class Tenant:
         self.usage: dict[str, int] = {}
         self.reserve: dict[str, int] = {}
         self.excused: dict[str, int] = {}
+        self.lent: dict[str, int] = {}
         self.is_open: bool = parent.is_open if parent else True
         self.has_quota: bool = parent.has_quota if parent else False
         self.quoted: frozenset[str] = parent.quoted if parent else frozenset()  # only asked
@@ -86,6 +87,11 @@ class Tenant:
         """What is unused of its nominal quota, 0 at least; None without a quota of its own."""
         quota = self.row.quotas.get(resource)
         return None if quota is None else max(0, quota.nominal - self.usage.get(resource, 0))
+
+    def above_own(self, resource: str) -> int:
+        """What it holds above its nominal quota; without one nothing is its own."""
+        quota = self.row.quotas.get(resource)
+        return max(0, self.usage.get(resource, 0) - (quota.nominal if quota else 0))
 
     def borrowed(self, resource: str) -> int:
         """What it holds above its nominal. Without a quota of its own it lives wholly from what is above: all of its
@@ -190,7 +196,7 @@ class Tenancy:
             node.is_open = node.row.enabled and (above is None or above.is_open)
             node.quoted = frozenset((*node.row.quotas, *(above.quoted if above else ())))
             node.has_quota = bool(node.quoted)
-            node.reserve = {}
+            node.reserve, node.lent = {}, {}
             node.excused = {
                 resource: node.usage[resource]
                 for resource, quota in node.row.quotas.items()
@@ -202,6 +208,9 @@ class Tenancy:
                 kept = node.kept_back(resource)
                 if kept and node.parent is not None:
                     node.parent.reserve[resource] = node.parent.reserve.get(resource, 0) + kept
+        for node in order if self.has_quotas else ():
+            if node.parent is not None:
+                _shift(node.parent.lent, {r: much for r in node.usage if (much := node.above_own(r))}, 1)
         self._over = {node.path: node for node in order if node.excused}
 
     def _parents_first(self) -> list[Tenant]:
@@ -243,17 +252,29 @@ class Tenancy:
             return
         node: Tenant | None = tenant
         while node is not None:
-            _shift(node.usage, amounts, sign)
+            if self.has_quotas:
+                self._hold(node, amounts, sign)
+            else:
+                _shift(node.usage, amounts, sign)
             if not node.is_marked:
                 self._mark(node)
             node = node.parent
+
+    @staticmethod
+    def _hold(node: Tenant, amounts: Amounts, sign: int) -> None:
+        """Add to its usage; what it holds above its own is lent by the level above."""
+        before = {resource: node.above_own(resource) for resource in amounts}
+        _shift(node.usage, amounts, sign)
+        if node.parent is not None:
+            changes = {resource: node.above_own(resource) - had for resource, had in before.items()}
+            _shift(node.parent.lent, {resource: change for resource, change in changes.items() if change}, 1)
 
     def _add_with_reserves(self, tenant: Tenant, amounts: Amounts, sign: int) -> None:
         for resource, amount in amounts.items():
             change = 0  # of what the node below keeps back
             for node in tenant.chain():
                 before = node.kept_back(resource)
-                _shift(node.usage, {resource: amount}, sign)
+                self._hold(node, {resource: amount}, sign)
                 if change:
                     _shift(node.reserve, {resource: change}, 1)
                 change = node.kept_back(resource) - before
@@ -283,8 +304,12 @@ class Tenancy:
 
     def _take_row(self, tenant: Tenant, row: TenantRow) -> None:
         before = {resource: tenant.kept_back(resource) for resource in row.quotas}
+        had = {resource: tenant.above_own(resource) for resource in row.quotas}
         tenant.row = row
         self._mark(tenant)
+        if tenant.parent is not None:
+            changes = {resource: tenant.above_own(resource) - own for resource, own in had.items()}
+            _shift(tenant.parent.lent, {resource: change for resource, change in changes.items() if change}, 1)
         for resource in row.quotas:
             change, above = tenant.kept_back(resource) - before[resource], tenant.parent
             while change and above is not None:

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from ffd.core.live import LiveTask, LiveWorkflow
 from ffd.core.model import TERMINAL, Cause, Item
 from ffd.core.pages import Check, Explain, HolderPage, WaitPage, WhatIfPage
+from ffd.core.schedule.ends import FOREVER_MS
 from ffd.core.schedule.explain import Found, examine
-from ffd.core.schedule.reserve import FOREVER_MS
 from ffd.core.schedule.subject import Sight, Subject, counted, in_text, label, some, subject_of
 from ffd.core.schedule.whatif import helpful, parse_changes, try_changes
 from ffd.core.state import State

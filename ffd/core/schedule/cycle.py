@@ -20,9 +20,10 @@ from ffd.core.admit.quota import QuotaBlock, allowed_models, check_gang, check_q
 from ffd.core.lanes import Kind, Lane, Shape
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import AttemptId, Place
+from ffd.core.schedule.ends import FOREVER_MS, ends_of
 from ffd.core.schedule.place import find_places
 from ffd.core.schedule.preempt import choose_victims, may_be_victim, may_preempt
-from ffd.core.schedule.reserve import FOREVER_MS, Ends, Reservation, conflicts, ends_of, is_for, places_beside, reserve
+from ffd.core.schedule.reserve import Reservation, conflicts, is_for, places_beside, reserve
 from ffd.core.spec import Task
 from ffd.core.state import State
 from ffd.core.tenancy import Tenant, amounts_on
@@ -66,7 +67,6 @@ class Cycle:
         self._work_left = state.limits.cycle_work_count
         self._done: set[Shape] = set()
         self._beside: dict[Shape, Beside] = {}  # as the state is now
-        self._ends: Ends | None = None  # likewise
         self._looks_left = PREEMPTIONS_COUNT
         self._in_vain: dict[tuple[Tenant, Shape, int], None] = {}  # whom to make room for was tried
         self._ahead = {shape: found for shape, found in state.reservations.items() if found.victims}
@@ -124,7 +124,6 @@ class Cycle:
                 self._work_left -= ADMISSION_UNITS
                 self.is_loosened = self.is_loosened or self._has_held
                 self._beside.clear()
-                self._ends = None
                 if not proposal.victims:
                     self._before_admission(proposal)
                 return proposal
@@ -267,12 +266,10 @@ class Cycle:
     def _forecast(self, candidate: Candidate, live: LiveWorkflow, name: str) -> Reservation | None:
         """Where and when it will start by itself; None = never, as the cluster is."""
         state, shape = self._state, candidate.lane.kind.shape
-        if self._ends is None:
-            self._work_left -= len(state.holders) // HOLDERS_A_UNIT
-            self._ends = ends_of(state, self._now_ms)
+        self._work_left -= len(state.holders) // HOLDERS_A_UNIT
         domains = followed_domains(state, live, live.dag.tasks[name])
         models = allowed_models(state.tenancy, live.tenant, shape.ask, shape.sizes()[-1])
-        found = reserve(state, candidate.entry, shape, domains, models, self._ends)
+        found = reserve(state, candidate.entry, shape, domains, models, ends_of(state, self._now_ms))
         if found is None and models is None:
             state.lanes.give_up(shape, state.space.inventory_version)
         return found

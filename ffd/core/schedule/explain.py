@@ -17,6 +17,7 @@ from ffd.core.live import LiveWorkflow
 from ffd.core.model import Place
 from ffd.core.pages import Check, HolderPage
 from ffd.core.schedule.cycle import followed_domains
+from ffd.core.schedule.ends import FOREVER_MS, ends_of
 from ffd.core.schedule.nearest import (
     Nearest,
     basis_of,
@@ -29,7 +30,7 @@ from ffd.core.schedule.place import find_places
 from ffd.core.schedule.possible import closed_hosts, never_fits, never_fits_open, unfit_counts
 from ffd.core.schedule.preempt import choose_victims, may_preempt
 from ffd.core.schedule.queue import Ahead, ahead_of, ahead_text
-from ffd.core.schedule.reserve import FOREVER_MS, Reservation, binds, conflicts, ends_of, is_for, places_beside, reserve
+from ffd.core.schedule.reserve import Reservation, binds, conflicts, is_for, places_beside, reserve
 from ffd.core.schedule.rooms import Models
 from ffd.core.schedule.subject import Sight, Subject, counted, entry_of, in_text, label, some
 from ffd.core.state import State

@@ -13,9 +13,10 @@ import numpy as np
 
 from ffd.core.model import Attempt, AttemptId
 from ffd.core.pages import HolderPage
+from ffd.core.schedule.ends import FOREVER_MS, end_at_ms
 from ffd.core.schedule.place import ANY, COMPACT
 from ffd.core.schedule.possible import closed_hosts
-from ffd.core.schedule.reserve import FOREVER_MS, Reservation, end_at_ms
+from ffd.core.schedule.reserve import Reservation
 from ffd.core.schedule.rooms import Ints, Models, Rooms, finder_of
 from ffd.core.schedule.subject import Sight, Subject, ask_text, counted, some
 from ffd.core.space import NodeSpace

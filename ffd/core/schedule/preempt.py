@@ -128,10 +128,15 @@ def work_lost(live: LiveWorkflow, attempt: AttemptId, running: Attempt, now_ms: 
 
 
 def levels_due(shape: Shape, tenant: Tenant) -> tuple[Tenant, ...]:
-    """The levels above a project at which the gang would be within what is guaranteed: what others hold of that is
-    lent. Empty = it is due nothing."""
+    """The levels above a project at which the gang would be within what is guaranteed, and beside which somebody holds
+    some of that: it is lent. Empty = nothing is due to it, or nobody has it."""
     asked = amounts(shape.ask, shape.sizes()[-1])
-    return tuple(level for level in tenant.chain() if level.row.quotas and is_due(level, asked))
+    return tuple(level for level in tenant.chain() if _lends(level, asked) and is_due(level, asked))
+
+
+def _lends(level: Tenant, asked: Amounts) -> bool:
+    above = level.parent
+    return above is not None and any(resource in level.row.quotas and above.lent.get(resource) for resource in asked)
 
 
 def is_due(level: Tenant, asked: Amounts) -> bool:

@@ -16,17 +16,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ffd.core.holders import End
 from ffd.core.lanes import Entry, Lane, Shape
 from ffd.core.model import AttemptId, Place
+from ffd.core.schedule.ends import FOREVER_MS
 from ffd.core.schedule.place import find_places
 from ffd.core.spec import Resources
 from ffd.core.state import State
-
-FOREVER_MS = 1 << 62
-OVERDUE_PART = 4  # what should have ended by now is taken to go on for a quarter of what it ran, at least
-OVERDUE_LEAST_MS = 60_000
-STOPPING_LEAST_MS = 1_000
-Ends = list[tuple[int, int, AttemptId]]  # when, order of admission, who
 
 
 class Reservation(NamedTuple):
@@ -44,32 +40,8 @@ class Reservation(NamedTuple):
     lane: Lane | None = None
 
 
-def end_at_ms(state: State, attempt: AttemptId, now_ms: int) -> int:
-    """When this attempt will have ended, about; after `now_ms`; FOREVER_MS when nobody knows."""
-    live = state.workflows[attempt.workflow]
-    task, item = live.dag.tasks[attempt.task], live.tasks[attempt.task].items[attempt.item]
-    running = item.live
-    assert running is not None
-    if item.state == "stopping":
-        grace_ms = task.checkpoint.grace_ms if task.checkpoint else state.limits.stop_grace_ms
-        return max(now_ms + STOPPING_LEAST_MS, item.since_at_ms + grace_ms)
-    duration_ms = state.forecast.duration_ms(live.row.project, live.row.name, task)
-    if not duration_ms:
-        return FOREVER_MS
-    began_at_ms = running.running_at_ms or now_ms
-    expected_ms = began_at_ms + duration_ms
-    return (
-        expected_ms if expected_ms > now_ms else now_ms + max(OVERDUE_LEAST_MS, (now_ms - began_at_ms) // OVERDUE_PART)
-    )
-
-
-def ends_of(state: State, now_ms: int) -> Ends:
-    """Who ends when, by forecast, the first first; of equals the one that was admitted first."""
-    return sorted((end_at_ms(state, attempt, now_ms), order, attempt) for order, attempt in enumerate(state.holders))
-
-
 def reserve(
-    state: State, entry: Entry, shape: Shape, domains: frozenset[str], models: tuple[str, ...] | None, ends: Ends
+    state: State, entry: Entry, shape: Shape, domains: frozenset[str], models: tuple[str, ...] | None, ends: list[End]
 ) -> Reservation | None:
     """The earliest start of a gang that does not fit now; None when it would not fit on the empty cluster.
 
@@ -81,7 +53,7 @@ def reserve(
 
     def fits_after(count: int) -> tuple[Place, ...] | None:
         with state.space.trial() as trial:
-            for _, _, attempt in ends[:count]:
+            for attempt in _ended(state, ends, count):
                 trial.give(*held(state, attempt))
             return find_places(state.space, shape.ask, shape.gang, size, domains, models)
 
@@ -98,9 +70,14 @@ def reserve(
     assert places is not None
     mine = Counter(place.node for place in places)
     counts_on = tuple(
-        attempt for _, _, attempt in ends[:high] if any(place.node in mine for place in held(state, attempt)[0])
+        attempt for attempt in _ended(state, ends, high) if any(place.node in mine for place in held(state, attempt)[0])
     )
     return Reservation(entry, shape.ask, ends[high - 1][0], places, counts_on, state.lanes.admitted_count)
+
+
+def _ended(state: State, ends: list[End], count: int) -> dict[AttemptId, None]:
+    """Who will have ended after the first `count` ends, in that order: each once, and only who holds something."""
+    return {attempt: None for _, _, attempt in ends[:count] if attempt in state.holders}
 
 
 def binds(state: State, reservation: Reservation) -> bool:

@@ -31,9 +31,9 @@ from ffd.core.model import Node
 from ffd.core.pages import WhatIfPage
 from ffd.core.rehearsal import Rehearsal
 from ffd.core.schedule.cycle import Cycle, Proposal, followed_domains
+from ffd.core.schedule.ends import FOREVER_MS
 from ffd.core.schedule.explain import Found, examine
 from ffd.core.schedule.place import ANY, find_places
-from ffd.core.schedule.reserve import FOREVER_MS
 from ffd.core.schedule.subject import Sight, Subject
 from ffd.core.space import could_host, misfit
 from ffd.core.spec import Task
