@@ -241,10 +241,10 @@ BUGS = [
         core("tenants", "test_a_quota_is_held_at_each_level_and_freed_by_the_end_of_work"),
     ),
     Bug(
-        "a borrower takes what others do not lend", "TestTenancy", "core/admit/quota.py",
+        "a borrower takes what others do not lend", "test_a_cohort_lends", "core/admit/quota.py",
         "bound, kept = quota.bound, reserve if borrows else 0",
         "bound, kept = quota.bound, 0",
-        core("tenancy", "TestTenancy"),
+        core("tenancy", "test_a_cohort_lends_what_lies_idle_and_keeps_what_is_not_lent"),
     ),
     Bug(
         "a tenant is disabled for its own projects only", "S17", "core/tenancy.py",
