@@ -6,8 +6,8 @@
 How the day is made, with a fixed seed:
 * Shapes: each workflow is one of the 87 WfInstances executions, drawn alike; every task of it is a task, with its own
   runtime and one core.
-* Gangs: the three longest tasks of a shape are GPU gangs. Size, duration and tenant are those of a Philly job drawn at
-  random. Durations are cut at six hours, which makes the load about 80 % of the GPUs; so is the declared limit: the
+* Gangs: the four longest tasks of a shape are GPU gangs. Size, duration and tenant are those of a Philly job drawn at
+  random. Durations are cut at six hours, which makes the load about 90 % of the GPUs; so is the declared limit: the
   next of 15 min, 1 h, 3 h, 6 h (people declare round limits, not durations).
 * Instants: the times of day at which Philly's jobs were submitted. All durations are in whole seconds, as Philly's are:
   a second is one step, and a cycle of the scheduler decides on all that happened in it.
@@ -42,7 +42,7 @@ from ffd.simulate.engine import UNBOUNDED, World
 
 WORKFLOWS_COUNT, NODES_COUNT = 30_000, 1_000
 DAY_S = 86_400
-GANGS_COUNT = 3  # of each workflow
+GANGS_COUNT = 4  # of each workflow
 LONGEST_S = 6 * 3_600
 DECLARED_S = (900, 3_600, 3 * 3_600, LONGEST_S)
 CORES = 96  # of each node

@@ -110,8 +110,11 @@ def _sort_in(state: State, branch: Branch) -> None:
 
 def key_of(state: State, branch: Branch) -> Key:
     """What orders a branch among its siblings, as it is now."""
+    return _key(branch, share_billionths(state.tenancy, branch.tenant))
+
+
+def _key(branch: Branch, share: int) -> Key:
     tenant = branch.tenant
-    share = share_billionths(state.tenancy, tenant)
     return borrows(tenant, branch.kind.shape.ask), share, tenant.served_at_count, tenant.path
 
 
@@ -126,8 +129,9 @@ def borrows(tenant: Tenant, ask: Resources) -> bool:
     quotas = tenant.row.quotas
     if not quotas:
         return True
-    known = [resource for resource in amounts(ask, 1) if resource in quotas]
-    return not known or any(tenant.usage.get(resource, 0) > quotas[resource].nominal for resource in known)
+    asked, usage = amounts(ask, 1), tenant.usage
+    over = [usage.get(resource, 0) > quota.nominal for resource, quota in quotas.items() if resource in asked]
+    return not over or any(over)
 
 
 def refresh(state: State) -> None:
@@ -135,14 +139,16 @@ def refresh(state: State) -> None:
     if _is_alone(state):
         return  # what changed is kept until it matters
     for tenant in state.tenancy.take_changed():
-        for branch in state.lanes.branches.get(tenant.path, {}).values():
+        branches = state.lanes.branches.get(tenant.path)
+        share = share_billionths(state.tenancy, tenant) if branches else 0
+        for branch in branches.values() if branches else ():
             branch.open()
             if branch.parent is None:
                 continue
             if not branch.is_queued:
                 branch.offer()
                 continue
-            key = key_of(state, branch)
+            key = _key(branch, share)
             if key != branch.key and branch.key is not None:
                 branch.key = key
                 heappush(branch.parent.heap, (key, branch))
