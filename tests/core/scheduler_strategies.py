@@ -50,12 +50,13 @@ CHECKPOINTS = (None, None, Checkpoint(grace_ms=500), Checkpoint(grace_ms=5_000))
 
 
 def fits_empty(task: Task) -> bool:
-    """Does a replica of each gang here fit? Two on one node need half of it."""
+    """Does the whole gang fit the empty cluster? A rack has one node of each model, and models are not mixed."""
     gang, gpus = task.gang, task.resources.gpu_count
-    at_once = gang.replicas if gang.topology == "same-node" else 1
-    typed = task.resources.gpu_types == ("H100",)
-    room = (4 // gpus if gpus else 4) * (1 if gang.topology == "same-node" else 2 if typed or gang.topology else 4)
-    return gpus * at_once <= 4 and gang.replicas <= room
+    in_rack = gang.topology == "same-rack" and gang.topology_required
+    nodes = 1 if gang.topology == "same-node" else 2 if in_rack else 4
+    if task.resources.gpu_types:
+        nodes = max(1, nodes // 2)
+    return gang.replicas <= nodes * (4 // gpus if gpus else 4)
 
 
 @st.composite

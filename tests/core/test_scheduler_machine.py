@@ -6,7 +6,6 @@ here, in addition, that nobody is stopped uselessly (L7) and that in the end eve
 
 from __future__ import annotations
 
-import os
 from typing import Any, NamedTuple
 
 import hypothesis.strategies as st
@@ -37,6 +36,7 @@ from ffd.core.spec import Spec
 from ffd.testing.builders import submit
 from ffd.testing.cluster import Cluster
 
+PHASES = [Phase.explicit, Phase.generate]  # a found history is told as it is: shrinking takes minutes here
 LIMITS = Limits(stop_grace_ms=2_000)
 PREEMPTIONS_MOST = 60  # in one history that is left alone: a dozen gangs, each made way for a few others
 
@@ -186,11 +186,10 @@ class Scheduler(RuleBasedStateMachine):
 
 
 def test_the_scheduler_under_random_histories() -> None:
-    phases = [Phase.explicit, Phase.generate] if os.environ.get("FFD_PLANTED") else list(Phase)
     run_state_machine_as_test(
         Scheduler,
         settings=settings(
-            max_examples=100, stateful_step_count=30, deadline=None, derandomize=True, print_blob=True, phases=phases,
+            max_examples=100, stateful_step_count=30, deadline=None, derandomize=True, print_blob=True, phases=PHASES,
             suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip
@@ -201,7 +200,7 @@ def test_the_scheduler_under_many_random_histories() -> None:
     run_state_machine_as_test(
         Scheduler,
         settings=settings(
-            max_examples=2_000, stateful_step_count=50, deadline=None, print_blob=True,
+            max_examples=2_000, stateful_step_count=50, deadline=None, print_blob=True, phases=PHASES,
             suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip
