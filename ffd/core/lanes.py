@@ -256,6 +256,7 @@ class Lanes:
         self.is_dirty = False
         self.seen_version = NEVER
         self.journal = Journal()
+        self.passed: dict[Lane, None] = {}  # blocked, so their branches were passed over
 
     def lane(self, ask: Resources, gang: Gang, follows: int, is_small: bool, duration_ms: int, project: str) -> Lane:
         """The lane of such items; made when it is not there."""
@@ -321,6 +322,16 @@ class Lanes:
         """It does not fit while space has this version."""
         self.journal.changes(marked, "blocked_at")
         marked.blocked_at = version
+        if isinstance(marked, Lane):
+            self.passed[marked] = None
+
+    def offer_passed(self, version: int) -> None:
+        """Lanes that were blocked until something became free: they are to be looked at again."""
+        for lane in [lane for lane in self.passed if lane.blocked_at != version]:
+            if not self.journal.is_open:
+                del self.passed[lane]
+            if lane.branch.lane is lane:
+                lane.branch.offer()
 
     def give_up(self, shape: Shape, inventory_version: int) -> None:
         """Not even the empty cluster could take it."""

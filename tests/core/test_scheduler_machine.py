@@ -72,8 +72,9 @@ class Watched(Cluster):
         return answers
 
     def _is_kept(self, lane: Lane, told: int) -> bool:
-        """Nobody of the lane waits any more, or one of them was admitted since."""
-        if not any(self.state.is_eligible(entry, lane) for entry in lane.entries()):
+        """Nobody of the lane waits any more, or one of them was admitted since. (What follows another task may have to
+        go elsewhere by now.)"""
+        if lane.kind.shape.follows or not any(self.state.is_eligible(entry, lane) for entry in lane.entries()):
             return True
         shape = lane.kind.shape
         for _, event in self.story[told:]:

@@ -138,6 +138,8 @@ def refresh(state: State) -> None:
     """Take in what changed in the tenant tree since the last time: usage, weights, quotas, the size of the cluster."""
     if _is_alone(state):
         return  # what changed is kept until it matters
+    if state.lanes.passed:
+        state.lanes.offer_passed(state.space.version)
     for tenant in state.tenancy.take_changed():
         branches = state.lanes.branches.get(tenant.path)
         share = share_billionths(state.tenancy, tenant) if branches else 0

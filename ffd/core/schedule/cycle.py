@@ -224,7 +224,7 @@ class Cycle:
         found = conflicts(state, ahead, places, shape.ask)
         if not found:
             return Beside(places, FOREVER_MS, places)
-        until_ms = min(-1 if one.start_at_ms == FOREVER_MS else one.start_at_ms for one in found)
+        until_ms = min(-1 if one.victims or one.start_at_ms == FOREVER_MS else one.start_at_ms for one in found)
         self._work_left -= len(state.space.nodes) // NODES_A_UNIT
         return Beside(places, until_ms, places_beside(state, ahead, shape, size, domains, models))
 
