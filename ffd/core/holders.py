@@ -6,6 +6,7 @@ An index of State: filled by `State.apply` and loading, read by the scheduler. N
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import AttemptId
@@ -49,6 +50,16 @@ class Holders:
         """(sequence, attempt) of those whose ends are to be worked out."""
         fresh, self._fresh = self._fresh, {}
         return [(self._live[attempt][0], attempt) for attempt in fresh if attempt in self._live]
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """Attempts that come within it, and go again, and ends that are worked out for them, leave no trace."""
+        before = self.ends, dict(self._fresh), self._count
+        self.ends = list(self.ends)
+        try:
+            yield
+        finally:
+            self.ends, self._fresh, self._count = before
 
     def forget_ends(self) -> None:
         """All ends are to be worked out anew."""

@@ -183,6 +183,14 @@ class Memory:
         self.keys[scope] = (payload_digest, workflow)
         self.key_count = max(self.key_count, sequence + 1)
 
+    def ask_of(self, attempt: AttemptId, live: LiveWorkflow) -> Resources:
+        """What a replica of this attempt holds."""
+        if self.moved:
+            lane = self.moved.get((attempt.workflow, live.dag.order[attempt.task], attempt.item))
+            if lane is not None:
+                return lane.kind.shape.ask
+        return live.dag.tasks[attempt.task].resources
+
     def _set_nodes(self, nodes: tuple[Node, ...]) -> None:
         self.nodes = nodes
         self.space.replace(nodes)

@@ -33,7 +33,7 @@ class Rehearsal:
 
     def __enter__(self) -> Self:
         state = self.state
-        for trial in (state.space.trial(), state.tenancy.trial(), state.lanes.trial()):
+        for trial in (state.holders.trial(), state.space.trial(), state.tenancy.trial(), state.lanes.trial()):
             self._stack.enter_context(trial)
         space, mix, nodes, reservations = state.space, state.space.mix, state.nodes, dict(state.reservations)
         space.mix = mix.frozen()
@@ -84,6 +84,9 @@ class Rehearsal:
         for number in numbers:
             state.moved[live.row.id, order, number] = lane
         state._push_to(live, task.name, numbers, lane)
+        for shape, found in list(state.reservations.items()):
+            if (found.entry[1], found.entry[3], found.entry[4]) in state.moved:
+                del state.reservations[shape]
         return lane
 
     def set_priority(self, live: LiveWorkflow, priority: int) -> None:

@@ -194,7 +194,7 @@ class State(Memory):
     def _item_admitted(self, e: ev.ItemAdmitted, at_ms: int) -> None:
         live, _, item = self._move_item(e.attempt, "ItemAdmitted", at_ms)
         item.number = e.attempt.attempt
-        ask = live.dag.tasks[e.attempt.task].resources
+        ask = self.ask_of(e.attempt, live) if self.moved else live.dag.tasks[e.attempt.task].resources
         models = self.models_of(e.places, ask)
         item.live = Attempt(e.places, at_ms, models=models)
         self.holders.add(e.attempt, live)

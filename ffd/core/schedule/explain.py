@@ -234,7 +234,8 @@ class _Examination:
         state, models = self.state, self._models(self.sizes[-1])
         if len(state.holders) > HOLDERS_MOST_COUNT:
             return None
-        return reserve(state, self.entry, self.shape, self.domains, models, ends_of(state, self.now_ms))
+        with state.holders.trial():  # ends that are worked out now are not those that a cycle would keep
+            return reserve(state, self.entry, self.shape, self.domains, models, ends_of(state, self.now_ms))
 
     def _start_text(self, found: Reservation) -> str:
         """When it starts, and how that is known."""
@@ -298,7 +299,7 @@ class _Examination:
         if live is None:
             return False
         lane = state.lane_of(live, live.dag.names[found.entry[3]], False)
-        return candidate_of(state, lane, found.entry) < mine
+        return not _is_for(found, mine.entry) and candidate_of(state, lane, found.entry)[:4] < mine[:4]
 
     def _preemption(self) -> Check:
         """Is anything due to it that others must give back; and if so, why does nobody?"""

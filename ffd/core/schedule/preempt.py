@@ -226,7 +226,7 @@ class Attempted:
         live = self._state.workflows[attempt.workflow]
         running = live.tasks[attempt.task].items[attempt.item].live
         assert running is not None
-        ask = live.dag.tasks[attempt.task].resources
+        ask = self._state.ask_of(attempt, live)
         return live, running.places, ask, amounts_on(ask, len(running.places), running.models)
 
     def is_still_lent(self, attempt: AttemptId) -> bool:

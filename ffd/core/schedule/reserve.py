@@ -97,7 +97,7 @@ def held(state: State, attempt: AttemptId) -> tuple[tuple[Place, ...], Resources
     live = state.workflows[attempt.workflow]
     running = live.tasks[attempt.task].items[attempt.item].live
     assert running is not None
-    return running.places, live.dag.tasks[attempt.task].resources
+    return running.places, state.ask_of(attempt, live)
 
 
 def conflicts(
