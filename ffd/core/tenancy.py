@@ -162,12 +162,18 @@ class Tenancy:
 
     def declare(self, rows: Mapping[str, TenantRow]) -> None:
         """This is what is declared of these tenants from now on; they are moved when their rows say so. The caller made
-        sure that there is no loop."""
+        sure that there is no loop in the end; nor is there one on the way, whatever the order: who moves goes to the
+        root first."""
+        moves: list[tuple[Tenant, Tenant]] = []
         for path, row in rows.items():
             node = self.tenant(path)
             node.row, node.declared = row, True
-            if path:
-                self._move(node, self.tenant(path.rpartition("/")[0] if row.parent is None else row.parent))
+            parent = self.tenant(path.rpartition("/")[0] if row.parent is None else row.parent)
+            if path and node.parent is not parent:
+                moves.append((node, parent))
+                self._move(node, self.root)
+        for node, parent in moves:
+            self._move(node, parent)
         self._rules_changed()
 
     def _move(self, node: Tenant, parent: Tenant) -> None:

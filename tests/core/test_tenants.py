@@ -285,3 +285,12 @@ def test_what_is_enabled_again_is_in_the_queue_once_whatever_was_learnt_meanwhil
     one.send(SetTenant(tenant="p", enabled=True))
     one.run()
     assert not one.state.workflows
+
+
+def test_a_tenant_may_be_moved_below_what_was_below_it_and_a_restart_finds_it_there() -> None:
+    one = cluster()
+    one.send(submit(work(2), project="t/a"), submit(work(1), project="t"))
+    one.send(SetTenant(tenant="t/a", parent=""), SetTenant(tenant="t", parent="t/a"))
+    assert [node.path for node in one.state.tenancy.nodes["t"].chain()] == ["t", "t/a", ""]
+    assert not one.ledger.compare(one.state)
+    assert State.load(one.ledger.loadable()).tenancy.books() == one.state.tenancy.books()
