@@ -118,7 +118,8 @@ async def spec(call: Call) -> dict[str, Any]:
 
 async def why(call: Call) -> Explain:
     query = call.query
-    return await call.access.why(call.path["id"], query.project, query.task, query.item, query.what_if)
+    what_if = tuple(text.replace("= ", "=+") for text in query.what_if)  # a bare `+` of a query is a space
+    return await call.access.why(call.path["id"], query.project, query.task, query.item, what_if)
 
 
 async def cancel(call: Call) -> Done:

@@ -120,6 +120,9 @@ async def test_pages_and_their_next(tmp_path: Path) -> None:
         assert (await api.ask("GET", W + "/1"))["handle"] == "w0.1"
         assert (await api.ask("GET", W + "/1/spec"))["name"] == "w0"
         assert (await api.ask("GET", W + "/1/why?task=a&item=2"))["subject"] == "1/a[2]"
+        for query in ("what_if=quota.gpus=%2B8&what_if=gpus=4", "what_if=quota.gpus=+8&what_if=gpus=4"):
+            hints = (await api.ask("GET", W + f"/1/why?{query}"))["hints"]
+            assert hints[:2] == ["quota.gpus=+8", "gpus=4"]
         engine.attempt_event("ItemAdmitted", AttemptId(1, "a", 0, 1))
         attempts = await api.ask("GET", W + "/1/tasks/a/attempts")
         assert attempts == {"attempts": [{"workflow": 1, "task": "a", "item": 0, "attempt": 1}]}

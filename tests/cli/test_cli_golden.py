@@ -27,6 +27,7 @@ from ffd.core.pages import (
     StopPage,
     TaskPage,
     TenantPage,
+    WaitPage,
     WorkflowPage,
 )
 
@@ -71,6 +72,8 @@ CASES = {
     "why": "why llm.42/publish",
     "why_failed": "why llm.42",
     "why_json": "why llm.42/publish -o json",
+    "why_what_if": "why llm.42/publish --what-if quota.gpus=+8 --what-if gpus=4",
+    "why_workflow": "why hello.1",
     "events": "events llm.42",
     "events_cluster": "events",
     "watch": "watch --all",
@@ -176,6 +179,13 @@ def add_workflows(network: Network) -> None:
 
 
 def add_story(network: Network) -> None:
+    network.explains["hello.1", "", -1] = Explain(
+        subject="hello.1", state="ready", headline="hello.1/hi: no room", reason="space",
+        groups=(
+            WaitPage(task="hi", item_count=40, reason="space", detail="0 of 1 replica fit now"),
+            WaitPage(task="", item_count=7, reason="needs", detail="a, b, c and 4 more for other tasks"),
+        ),
+    )  # fmt: skip
     network.explains["llm.42", "publish", -1] = Explain(
         subject="llm.42/publish", state="ready", headline="no room: 8 H100 asked, 3 free on n02", position=1,
         checks=(

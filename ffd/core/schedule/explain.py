@@ -308,9 +308,9 @@ class _Examination:
         if own is not None and own.victims and _is_for(own, self.entry):
             going = [self.sight.attempt(self.state, who) for who in own.victims if self.state.is_live(who)]
             when = in_text(own.start_at_ms, self.now_ms)
-            detail = (
-                f"{counted(len(going), 'gang')} being stopped to make room for it ({some(going)}): it starts {when}"
-            )
+            verb = "is" if len(going) == 1 else "are"
+            who = f"{counted(len(going), 'gang')} {verb} being stopped to make room for it ({some(going)})"
+            detail = f"{who}: it starts {when}"
             return Check(name="preemption", verdict="wait", detail=detail, facts={"victim_count": len(going)})
         return Check(name="preemption", verdict="pass", detail=detail)
 

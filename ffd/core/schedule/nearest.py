@@ -56,7 +56,7 @@ def nearest(state: State, it: Subject, domains: frozenset[str], models: Models) 
         words.append(f"{together} fit on all nodes together, but not in one {gang.topology} domain")
         facts["fit_anywhere_count"] = together
     if fit < size:
-        words.append(_missing(state, ask, size - fit, there, facts))
+        words.append(_missing(state, rooms, size - fit, there, facts))
     closest = _closest(state, rooms, there)
     if closest is not None:
         words.append(f"closest: {closest.node.name} {short_text(closest, ask)}")
@@ -93,20 +93,19 @@ def _best_domain(rooms: Rooms, word: str, domains: frozenset[str], hosts: Ints) 
     return text, hosts[level.ids[hosts] == best]
 
 
-def _missing(state: State, ask: Resources, replicas: int, there: Ints, facts: dict[str, object]) -> str:
+def _missing(state: State, rooms: Rooms, replicas: int, there: Ints, facts: dict[str, object]) -> str:
     """What the rest of the gang asks for, and what is idle and of no use to it."""
+    ask = rooms.ask
     facts["missing_replicas"] = replicas
     text = f"room is missing for {replicas}"
     if not ask.gpu_count:
         return text
-    mirror = finder_of(state.space).mirror
     facts["missing_gpu_millis"] = replicas * ask.held_gpu_millis
-    idle = int(np.maximum(mirror.gpu_millis[there], 0).sum())
+    full = there[rooms.room[there] == 0]
+    idle = int(np.maximum(finder_of(state.space).mirror.gpu_millis[full], 0).sum())
     facts["idle_gpu_millis"] = idle
-    more = f" ({replicas * ask.held_gpu_millis / 1000:g} GPUs)"
-    if idle >= replicas * ask.held_gpu_millis:
-        return f"{text}{more}; {idle / 1000:g} GPUs are idle, but not as they are asked"
-    return text + more
+    parts = f"; {idle / 1000:g} GPUs are idle in parts too small for one" if idle else ""
+    return f"{text} ({replicas * ask.held_gpu_millis / 1000:g} GPUs){parts}"
 
 
 def _closest(state: State, rooms: Rooms, there: Ints) -> NodeSpace | None:
