@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from ffd.core import events as ev
 from ffd.core.decision import Decision
-from ffd.core.effects import Launch
+from ffd.core.effects import Launch, Stop
 from ffd.core.limits import Limits
 from ffd.core.model import INFRASTRUCTURE_CAUSES, REQUEUED_CAUSES, TERMINAL, AttemptId, Rows
 from ffd.core.spec import Spec, Task
@@ -258,12 +258,17 @@ class Ledger:
             tries[3 if kind in REQUEUED_CAUSES else 2 if kind in INFRASTRUCTURE_CAUSES else 1] += 1
 
     def _orders(self, decision: Decision) -> Iterator[str]:
-        """S4: an attempt is launched once; said again it says the same, but for a checkpoint that it saved since."""
+        """S4: an attempt is launched once; said again it says the same, but for a checkpoint that it saved since. S8: a
+        gang is stopped whole."""
         for effect in decision.effects:
             if isinstance(effect, Launch) and not effect.report_only:
                 order = replace(effect, restored=None)
                 if self._launched.setdefault(effect.attempt, order) != order:
                     yield f"S4 {effect.attempt.label()} was launched with two different orders"
+            elif isinstance(effect, Stop):
+                found = self.fold.current(effect.attempt)
+                if found is not None and effect.ranks != len(found[3].places):
+                    yield f"S8 {effect.attempt.label()} is stopped in part: {effect.ranks} of {len(found[3].places)}"
 
 
 _STATE_OF_NEED = {"success": "succeeded", "failed": "failed"}

@@ -6,7 +6,8 @@ from hashlib import sha256
 
 import msgspec
 
-from ffd.core.commands import Cancel, Resume, Retry, SetPriority, Suspend
+from ffd.core.commands import Cancel, Resume, Retry, SetPriority, SetQuota, SetTenant, Suspend
+from ffd.core.events import AttemptStopping
 from ffd.core.spec import Gang, Resources
 from ffd.testing.builders import gpus, rack, spec, submit, task
 from ffd.testing.cluster import Behaviour, Cluster
@@ -35,8 +36,12 @@ SCRIPT = {
 
 def main() -> None:
     cluster = Cluster(THERE, SCRIPT)
-    for number in range(1, 7):
-        cluster.send(submit(DOCUMENT, priority=500 + number % 3, key=f"k{number}"))
+    for tenant, gpu_count in (("lent", 2), ("due", 8)):
+        cluster.send(SetQuota(tenant=tenant, changes={"gpus": {"nominal": gpu_count * 1_000}}))
+    cluster.send(SetTenant(tenant="lent", weight_millis=3_000))
+    for number in range(1, 13):
+        project = "due/" + "xy"[number % 2] if number > 6 else "lent"
+        cluster.send(submit(DOCUMENT, project=project, priority=500 + number % 3, key=f"k{number}"))
     cluster.at(1_000, lambda: cluster.send(Suspend(workflow=2), SetPriority(workflow=4, priority=900)))
     cluster.at(1_500, lambda: cluster.send(Cancel(workflow=3), Cancel(workflow=5, now=True)))
     cluster.at(2_000, lambda: cluster.lose("b"))
@@ -47,7 +52,16 @@ def main() -> None:
     cluster.run()
     events = msgspec.msgpack.encode(cluster.story)
     rows = msgspec.msgpack.encode([cluster.ledger.rows.workflows, list(cluster.ledger.rows.items.items())])
-    print(len(cluster.story), "events", sha256(events).hexdigest(), "effects", _digest(cluster.effects))
+    preempted = sum(event.cause.kind == "preempted" for event in cluster.of(AttemptStopping))
+    print(
+        len(cluster.story),
+        "events",
+        preempted,
+        "preempted",
+        sha256(events).hexdigest(),
+        "effects",
+        _digest(cluster.effects),
+    )
     print("rows", sha256(rows).hexdigest())
 
 

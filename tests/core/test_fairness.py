@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from ffd.core import events as ev
 from ffd.core.commands import Cordon, SetQuota, SetTenant
-from ffd.core.model import AttemptId
+from ffd.core.model import AttemptId, Node
 from ffd.core.policy import Policy
 from ffd.core.spec import Checkpoint, Gang, Resources, Task, Timeouts
 from ffd.testing.builders import gpus, nodes, spec, submit, task
@@ -82,13 +82,14 @@ def test_under_a_steady_load_shares_follow_weights() -> None:
 # ---------------------------------------------------------------------------------------------------------- starvation
 
 SMALL_MS = 900
+THERE = (*nodes(2, gpu_count=4, gpu_type="A"), Node("other", gpu_type="B", gpu_count=1))
 
 
 def starving(large: Task, small: Task, *, policy: Policy | None = None, before: Any = (), **fields: Any) -> Cluster:
     """A gang of the whole cluster waits in `large`, small work comes all the time in `small` and keeps it busy: three
     at a time, 50 ms apart, for 90 s."""
     cluster = Cluster(
-        nodes(2, gpu_count=4), {"s": Behaviour(run_ms=SMALL_MS), "g": Behaviour(run_ms=500)}, policy=policy,
+        THERE, {"s": Behaviour(run_ms=SMALL_MS), "g": Behaviour(run_ms=500)}, policy=policy,
         is_checked=False,
     )  # fmt: skip
     cluster.send(*before)

@@ -276,4 +276,46 @@ BUGS = [
         "",
         core("tenants", "test_a_restart_keeps_rules_and_counts"),
     ),
+    Bug(
+        "one replica of a gang is told to stop", "S8", "core/launch.py",
+        "work.effect(effects.Stop(event.attempt, len(found[3].places), event.grace_ms, event.cause.kind))",
+        "work.effect(effects.Stop(event.attempt, 1, event.grace_ms, event.cause.kind))",
+        golden("rule_5_gang"),
+    ),
+    Bug(
+        "an attempt that ended keeps its reservation", "S9", "core/state.py",
+        "        item.live = None\n",
+        "",
+        golden("rule_5_gang"),
+    ),
+    Bug(
+        "weights are not looked at", "S24", "core/admit/share.py",
+        "    return _dominant(tenancy, _counted(tenancy, tenant))[1] * 1_000 // tenant.row.weight_millis\n",
+        "    return _dominant(tenancy, _counted(tenancy, tenant))[1]\n",
+        core("fairness", "test_each_admission_goes_to_the_lowest_normalised_share"),
+    ),
+    Bug(
+        "who was stopped may take the room again", "test_what_was_lent_and_comes_back", "core/schedule/cycle.py",
+        "        while self._promised:\n",
+        "        while False:\n",
+        core("preempt", "test_what_was_lent_and_comes_back_goes_to_whom_it_is_due"),
+    ),
+    Bug(
+        "a reservation of unknown start never binds", "L8", "core/schedule/reserve.py",
+        "    return state.lanes.admitted_count - reservation.made_at_count >= state.policy.overtakes_count\n",
+        "    return False\n",
+        core("fairness", "test_a_large_gang_is_admitted_though_small_work_never_ceases"),
+    ),
+    Bug(
+        "a blocked lane is never looked at again", "L8", "core/admit/order.py",
+        "        state.lanes.offer_passed(state.space.version)\n",
+        "        pass\n",
+        core("fairness", "test_a_large_gang_is_admitted_though_small_work_never_ceases"),
+    ),
+    Bug(
+        "a place that was found is used twice", "cannot be applied", "core/schedule/cycle.py",
+        "                self._beside.clear()\n                if not proposal.victims:\n",
+        "                if not proposal.victims:\n",
+        core("plan", "test_a_plan_can_be_applied"),
+    ),
 ]  # fmt: skip
