@@ -11,7 +11,7 @@ An index of State: filled by `State.apply`, read by `core.admit` and `core.sched
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Container, Hashable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from heapq import heapify, heappop, heappush
@@ -78,7 +78,18 @@ class Lane:
     """Ready items of one kind and one project, by priority level: within a level a heap. `blocked_at`: the version of
     space at which there was no room where its quota lets it. `emptied`: where it puts itself when nothing is left."""
 
-    __slots__ = ("blocked_at", "branch", "compact_at_count", "count", "emptied", "journal", "kind", "levels", "project")
+    __slots__ = (
+        "blocked_at",
+        "branch",
+        "compact_at_count",
+        "count",
+        "emptied",
+        "journal",
+        "kind",
+        "levels",
+        "looked_in_cycle",
+        "project",
+    )
 
     def __init__(self, kind: Kind, project: str, branch: Branch, journal: Journal, emptied: list[Lane]) -> None:
         self.journal, self.emptied = journal, emptied
@@ -86,6 +97,7 @@ class Lane:
         self.project = project
         self.branch = branch
         self.levels: dict[int, list[Entry]] = {}
+        self.looked_in_cycle = NEVER
         self.blocked_at = NEVER
         self.count = 0  # entries, true or not
         self.compact_at_count = COMPACT_COUNT
@@ -256,6 +268,7 @@ class Lanes:
         self.is_dirty = False
         self.seen_version = NEVER
         self.journal = Journal()
+        self.cycle_count = 0
         self.passed: dict[Lane, None] = {}  # blocked, so their branches were passed over
 
     def lane(self, ask: Resources, gang: Gang, follows: int, is_small: bool, duration_ms: int, project: str) -> Lane:
@@ -324,6 +337,14 @@ class Lanes:
         marked.blocked_at = version
         if isinstance(marked, Lane):
             self.passed[marked] = None
+            marked.looked_in_cycle = self.cycle_count
+
+    def begin_cycle(self, reserved: Container[Shape]) -> None:
+        """Blocked lanes of reserved shapes are looked at in each cycle, once: for their places in the order."""
+        self.cycle_count += 1
+        for lane in self.passed:
+            if lane.kind.shape in reserved and lane.branch.lane is lane:
+                lane.branch.offer()
 
     def offer_passed(self, version: int) -> None:
         """Lanes that were blocked until something became free: they are to be looked at again."""

@@ -86,7 +86,9 @@ def _best(
 
 def _head(state: State, lane: Lane, *, is_all: bool = False) -> tuple[int, Entry] | None:
     if lane.blocked_at == state.space.version and not is_all:
-        return None
+        is_seen = lane.looked_in_cycle == state.lanes.cycle_count
+        if is_seen or lane.kind.shape not in state.reservations:
+            return None
     return lane.head(state.is_eligible, bonus_of(state, lane))
 
 

@@ -71,6 +71,7 @@ class Cycle:
         self._in_vain: dict[tuple[Tenant, Shape, int], None] = {}  # whom to make room for was tried
         self._ahead = {shape: found for shape, found in state.reservations.items() if found.victims}
         self._promised = self._forget_reservations()
+        state.lanes.begin_cycle(state.reservations)
         self._heads = Heads(state, [kind for kind in state.lanes.kinds.values() if self._is_worth_a_look(kind)])
 
     def _forget_reservations(self) -> list[Shape]:
