@@ -269,6 +269,7 @@ class Lanes:
         self.seen_version = NEVER
         self.journal = Journal()
         self.cycle_count = 0
+        self.news: dict[Lane, None] = {}  # something came, or is due now, since a cycle was last done: it may preempt
         self.passed: dict[Lane, None] = {}  # blocked, so their branches were passed over
 
     def lane(self, ask: Resources, gang: Gang, follows: int, is_small: bool, duration_ms: int, project: str) -> Lane:
@@ -298,6 +299,7 @@ class Lanes:
         self._keep_level(lane, entries[0][0])
         lane.push(entries, is_true)
         lane.kind.held_at = (NEVER, NEVER)  # there may be another head
+        self.news[lane] = None
         self.is_dirty = True
         lane.branch.offer()
 

@@ -135,6 +135,7 @@ def _schedule(work: Work) -> None:
             state.lanes.is_dirty = True  # whatever comes next goes on where this one stopped
             work.effect(effects.Again())
             return
+        state.lanes.news.clear()
     if not is_sound:
         state.lanes.is_dirty = True
 

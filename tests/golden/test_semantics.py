@@ -8,6 +8,7 @@ changed line against the rules before you commit it.
       nodes: {count: 2, slots: 1}             # default: one node with room for anything
       policy: {preempt: "off"}                # of the scheduler; default: that of the product
       replicas: {"a#1": {exit: 1, run: 2s}}   # task[item]#attempt:rank; default: starts after 100ms, runs 1s, exits 0
+      first: submit only=a                    # at the start; default: submit
       then: [{2s: cancel}, {3s: retry}]       # see ACTIONS
 """
 
@@ -19,12 +20,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from ffd.api.source import parse_source
 from ffd.core import events as ev
 from ffd.core import reports
-from ffd.core.commands import Cancel, Cordon, Drain, Resume, Retry, SetPriority, Suspend, Uncordon
+from ffd.core.commands import Cancel, Cordon, Drain, Resume, Retry, SetPriority, SetQuota, SetTenant, Suspend, Uncordon
 from ffd.core.document import compile_document
 from ffd.core.document.scalars import duration_ms
 from ffd.core.limits import Limits
@@ -71,6 +73,7 @@ class Transcript:
         self.spec: Spec = compiled.spec
         self.params = outside.get("params", {})
         self.then = [(duration_ms(at), action) for step in outside.get("then", ()) for at, action in step.items()]
+        self.first = outside.get("first", "submit")
         self.said: list[tuple[int, str]] = []  # (length of the story before it, line)
         self.nodes = outside.get("nodes", {})
         self.cluster = Cluster(
@@ -81,7 +84,7 @@ class Transcript:
         )
 
     def run(self) -> list[str]:
-        self._act("submit")
+        self._act(self.first)
         for at_ms, action in self.then:
             self.cluster.at(at_ms, lambda action=action: self._act(action))
         self.cluster.run()
@@ -94,11 +97,18 @@ class Transcript:
         told = [f": {answer.code}, {answer.message}" for answer in answers if isinstance(answer, FfdError)]
         if word in ("started", "exited"):
             told += [f": {_order(effect)}" for effect in self.cluster.effects[told_before:]]
-        if action != "submit" or place > 1:
+        if action != self.first or place > 1:
             self.said.append((place, f"{self.cluster.now_ms / 1000:9.3f}  > {action}{''.join(told)}"))
 
     def submit(self, rest: str) -> Any:
-        return self.cluster.send(submit(self.spec, self.params))
+        """`submit project=a/b priority=700 only=train`: the document again, or only one task of it."""
+        named = dict(word.split("=") for word in rest.split())
+        fields: dict[str, Any] = {"project": named["project"]} if "project" in named else {}
+        if "priority" in named:
+            fields["priority"] = int(named["priority"])
+        only = named.get("only")
+        tasks = tuple(task for task in self.spec.tasks if only is None or task.name == only)
+        return self.cluster.send(submit(msgspec.structs.replace(self.spec, tasks=tasks), self.params, **fields))
 
     def ask(self, command: Any) -> Any:
         return self.cluster.send(command)
@@ -155,6 +165,8 @@ class Transcript:
 
 ACTIONS: dict[str, Callable[[Transcript, str], Any]] = {
     "submit": Transcript.submit,
+    "quota": lambda t, rest: t.ask(_quota(rest)),
+    "tenant": lambda t, rest: t.ask(SetTenant(tenant=rest.split()[0], weight_millis=int(rest.split()[1]) * 1_000)),
     "cancel": lambda t, rest: t.ask(Cancel(workflow=1, now=rest == "--now", by="ann")),
     "suspend": lambda t, rest: t.ask(Suspend(workflow=1, by="ann")),
     "resume": lambda t, rest: t.ask(Resume(workflow=1, by="ann")),
@@ -169,6 +181,13 @@ ACTIONS: dict[str, Callable[[Transcript, str], Any]] = {
     "started": lambda t, rest: t.tell("started", rest),
     "exited": lambda t, rest: t.tell("exited", rest),
 }
+
+
+def _quota(rest: str) -> SetQuota:
+    """`research gpus=8 borrow=2`, in GPUs."""
+    tenant, *words = rest.split()
+    named = {name: int(value) * 1_000 for name, value in (word.split("=") for word in words)}
+    return SetQuota(tenant=tenant, changes={"gpus": {"nominal": named["gpus"], "borrow_max": named.get("borrow")}})
 
 
 def _setting(name: str, value: Any) -> Any:

@@ -318,4 +318,10 @@ BUGS = [
         "                if not proposal.victims:\n",
         core("plan", "test_a_plan_can_be_applied"),
     ),
+    Bug(
+        "who comes behind others alike stops nobody", "golden schedule_preempt_priority", "core/schedule/cycle.py",
+        "                    return self._make_room_for_news()\n",
+        "                    return None\n",
+        golden("schedule_preempt_priority"),
+    ),
 ]  # fmt: skip

@@ -44,7 +44,7 @@ def peek(state: State, kind: Kind, order: int) -> Candidate | None:
 
 def head_of(state: State, lane: Lane) -> Candidate | None:
     """The next gang of one lane, whoever's turn it is; None when it has none that may go."""
-    head = _head(state, lane)
+    head = _head(state, lane, is_all=True)
     return None if head is None else Candidate((), *head, 0, lane)
 
 

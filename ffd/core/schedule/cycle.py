@@ -72,6 +72,7 @@ class Cycle:
         self._ahead = {shape: found for shape, found in state.reservations.items() if found.victims}
         self._promised = self._forget_reservations()
         state.lanes.begin_cycle(state.reservations)
+        self._news = list(state.lanes.news)[::-1]
         self._heads = Heads(state, [kind for kind in state.lanes.kinds.values() if self._is_worth_a_look(kind)])
 
     def _forget_reservations(self) -> list[Shape]:
@@ -119,7 +120,7 @@ class Cycle:
             if proposal is None:
                 candidate = self._heads.next(self._done)
                 if candidate is None:
-                    return None
+                    return self._make_room_for_news()
                 proposal, goes_on = self._look(candidate)
             if proposal is not None:
                 self._work_left -= ADMISSION_UNITS
@@ -140,6 +141,23 @@ class Cycle:
         live = state.workflows[proposal.attempt.workflow]
         if any(may_be_victim(state, live, *who) for who in self._in_vain):
             state.lanes.leave()
+
+    def _make_room_for_news(self) -> Proposal | None:
+        """What came since the last cycle and does not fit was not looked at if others like it wait already. It may be
+        due what they are not: look at the head of its lane for that."""
+        state = self._state
+        while self._news and self._looks_left and state.policy.preempt != "off":
+            candidate = head_of(state, self._news.pop())
+            if candidate is None:
+                continue
+            lane, shape = candidate.lane, candidate.lane.kind.shape
+            live, name = self._task_of(candidate)
+            block = check_gang(state.tenancy, live.tenant, shape.ask, shape.sizes()[-1])
+            if block is not None or state.space.version in (shape.blocked_at, lane.blocked_at):
+                proposal = self._make_room(candidate, live, name, block)
+                if proposal is not None:
+                    return proposal
+        return None
 
     def _keep_a_promise(self) -> Proposal | None:
         """The lane for which others were stopped goes first, now that they have ended: else those, or others alike,
