@@ -22,7 +22,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     patience_ms: int = 600_000  # nobody is stopped for a gang that will start by itself within this time
     victims_count: int = 64  # gangs that one preemption may stop
     aging_admissions_count: int = 100  # later admissions of its project that earn a waiting gang one point of priority
-    aging_most: int = 100  # points of priority that waiting earns at most; 0 = waiting earns nothing
+    aging_points_count: int = 100  # points of priority that waiting earns at most; 0 = waiting earns nothing
     usage_half_life_ms: int = 0  # what was held counts too, half of it after this time; 0 = it does not
     placement: str = "default"  # default | fgd | bestfit: how nodes are scored
     # topology words of documents -> the node label that names the domain; a word that is not here is itself the label

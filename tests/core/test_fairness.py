@@ -168,7 +168,7 @@ def loads(draw: st.DrawFn) -> list[tuple[int, int, int]]:
 def test_nobody_starts_later_than_first_promised(load: list[tuple[int, int, int]]) -> None:
     """EASY: with exact declared durations and nobody who comes ahead of it, whoever was first in line keeps its start.
     With one reservation: those behind the first may be delayed by it, for theirs is then made anew."""
-    policy = Policy(reservations_count=1, preempt="off", aging_most=0)
+    policy = Policy(reservations_count=1, preempt="off", aging_points_count=0)
     seconds = {f"w{number}": load[number][2] for number in range(len(load))}
     cluster = Cluster(
         nodes(NODES_COUNT, gpu_count=GPUS),

@@ -95,7 +95,7 @@ def _head(state: State, lane: Lane, *, is_all: bool = False) -> tuple[int, Entry
 def bonus_of(state: State, lane: Lane) -> Callable[[Entry], int] | None:
     """What waiting earned the entries of this lane; None = nothing."""
     policy = state.policy
-    most = policy.aging_most if policy.order == "fair" else 0
+    most = policy.aging_points_count if policy.order == "fair" else 0
     return state.lanes.bonus(lane, policy.aging_admissions_count, most) if most else None
 
 

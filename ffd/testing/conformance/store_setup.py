@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ffd.core import events as ev
-from ffd.core.model import AttemptId, Cause, Listing, Node, Outcome, Place, Rows
+from ffd.core.model import AttemptId, Cause, Listing, Node, Outcome, Place, Quota, Rows
 from ffd.core.spec import Spec, Task
 from ffd.errors import FfdError
 from ffd.plugins.ports import Batch, Head, Lease, Store, StoryEntry
@@ -185,4 +185,15 @@ SAMPLES: tuple[ev.AnyEvent, ...] = (
     ev.ItemReady(_ATTEMPT),
     ev.ItemEnded(_ATTEMPT, "failed", _CAUSE),
     ev.NodesChanged((Node("n1", "H100", 8, labels={"zone": "z"}), Node("n2"))),
+    ev.NodeCordoned("n1", "me", "its fan", True),
+    ev.NodeUncordoned("n1", "me"),
+    ev.NodeFailed("n1", "gpu-error", _ATTEMPT),
+    ev.NodeQuarantined("n1", 1_700_000_000_000, "3 failures"),
+    ev.NodeOnProbation("n1"),
+    ev.NodeProven("n1", _ATTEMPT),
+    ev.TenantChanged("research/llm", 2_500, False, "me"),
+    ev.TenantMoved("research/llm", "", "me"),
+    ev.QuotaChanged("research", "gpus/H100", Quota(64_000, None, 8_000), "me"),
+    ev.QuotaChanged("research", "gpus", None, "me"),
+    ev.UsageNoted(1_700_000_000_000, {"research": {"gpus": 1 << 40}}),
 )  # fmt: skip
