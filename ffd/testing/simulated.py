@@ -64,6 +64,17 @@ def replayed(seed: int) -> list[bytes]:
     return simulate(main(), seed)
 
 
+def preempted(seed: int) -> int:
+    """How many attempts made room for others in one history."""
+
+    async def main() -> int:
+        world = World(seed, NODES, behaviour_of(seed))
+        await _play(world, seed, True)
+        return world.preempted_count
+
+    return simulate(main(), seed)
+
+
 async def _played(seed: int, faults: bool) -> list[str]:
     return await _play(World(seed, NODES, behaviour_of(seed)), seed, faults)
 
@@ -183,7 +194,10 @@ async def _client(world: World, random: Random, number: int) -> None:
     compiled = compile_document(document(random, number))
     assert compiled.spec is not None, compiled.faults
     project = PROJECTS[number % len(PROJECTS)]
-    submit = builders.submit(compiled.spec, by="sim", project=project, key=f"k{number}", payload_digest=f"p{number}")
+    priority = Random(f"priority-{number}-{world.seed}").choice((300, 500, 700))  # a stream of its own
+    submit = builders.submit(
+        compiled.spec, by="sim", project=project, priority=priority, key=f"k{number}", payload_digest=f"p{number}"
+    )
     accepted = await _submit(world, submit)
     assert isinstance(accepted, Accepted)
     workflow = accepted.workflow

@@ -61,6 +61,8 @@ class World:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, SimLoop)
         self.loop = loop
+        self.seed = seed
+        self.preempted_count = 0  # attempts that were stopped to make room
         self.random = {
             kind: Random(f"{kind}-{seed}")
             for kind in ("client", "crash", "commit", "report", "pause", "operator", "tenants")
@@ -102,6 +104,8 @@ class World:
         if batch.number <= self.recorded:
             return
         self.recorded = batch.number
+        stopped = [event for event in batch.events if isinstance(event, ev.AttemptStopping)]
+        self.preempted_count += sum("makes room" in event.cause.message for event in stopped)
         self._admitted.update(event.attempt for event in batch.events if isinstance(event, ev.ItemAdmitted))
         decision = Decision(list(batch.events), [], [], batch.rows, list(batch.listings))
         self.faults += self.ledger.record(decision, batch.at_ms)

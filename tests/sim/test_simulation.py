@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ffd.testing.simulated import play, replayed
+from ffd.testing.simulated import play, preempted, replayed
 
 SEEDS = range(24)
 MANY_SEEDS = range(1_000, 1_400)
@@ -24,6 +24,10 @@ def test_the_same_seed_plays_the_same_history() -> None:
     first, second, other = replayed(7), replayed(7), replayed(8)
     assert first == second
     assert first != other
+
+
+def test_some_make_room_for_others() -> None:
+    assert sum(map(preempted, (19, 42))) > 0
 
 
 @pytest.mark.slow
