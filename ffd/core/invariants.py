@@ -276,10 +276,15 @@ def _queue(state: State) -> Iterator[str]:
                         yield f"L2 {live.row.handle}/{name}[{number}] is ready and in the queue {count} times"
     if not state.wants_cycle():
         proposal = plan(state, state.now_ms)
-        if proposal is not None:
+        if proposal is not None and not (proposal.victims and _is_any_ending(state)):
             victims = [victim.label() for victim in proposal.victims]
             what = f"stop {victims} for" if victims else "admit"
             yield f"L2 a cycle would {what} {proposal.attempt.label()} and none is due"
+
+
+def _is_any_ending(state: State) -> bool:
+    """Then a cycle comes with its end; until then it may already help to stop others beside it."""
+    return any(running.stop_cause is not None for _, running, _ in state.reserved())
 
 
 def _may_be_queued(live: LiveWorkflow, name: str) -> bool:
