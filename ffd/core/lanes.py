@@ -39,8 +39,8 @@ class Journal:
         self.undo: list[Callable[[], None]] = []
 
     def dropped(self, lane: Lane, entry: Entry) -> None:
-        if self.is_open:
-            self.undo.append(lambda: lane.put_back(entry))
+        """This entry left the lane. To be told while a trial is open only: it happens too often."""
+        self.undo.append(partial(lane.put_back, entry))
 
     def changes(self, marked: object, field: str) -> None:
         """This field of a shape, a lane or a tenant is about to change."""
@@ -136,7 +136,9 @@ class Lane:
         for level in levels if len(levels) == 1 else sorted(levels):
             heap = levels[level]
             while heap and not is_true(heap[0], self):
-                self.journal.dropped(self, heappop(heap))
+                entry = heappop(heap)
+                if self.journal.is_open:
+                    self.journal.dropped(self, entry)
                 self.count -= 1
             if heap:
                 found = (level - bonus(heap[0]) if bonus else level, heap[0])
@@ -439,7 +441,8 @@ class Lanes:
         self.admitted_count += 1
         self.stamp += 1
         for level in tenant.chain():
-            self.journal.changes(level, "served_at_count")
+            if self.journal.is_open:
+                self.journal.changes(level, "served_at_count")
             level.served_at_count = self.admitted_count
 
     def bonus(self, lane: Lane, every_count: int, most: int) -> Callable[[Entry], int]:

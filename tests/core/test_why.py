@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from why_worlds import PROJECTS, Recipe, really, recipes, rest, waiting
@@ -15,7 +16,8 @@ from ffd.core.pages import Explain
 from ffd.core.state import State
 from ffd.core.why import explain
 from ffd.errors import Refusal
-from ffd.testing.cluster import Cluster
+from ffd.testing.builders import gpus, nodes, spec, submit, task
+from ffd.testing.cluster import Behaviour, Cluster
 
 worlds = settings(
     max_examples=120, deadline=None, derandomize=True, print_blob=True, suppress_health_check=list(HealthCheck)
@@ -177,3 +179,31 @@ def test_nobody_is_named_to_who_may_not_see_him(recipe: Recipe, seen: set[str]) 
                 assert "secret" not in told
                 unseen = [p for p in PROJECTS[:2] if p not in seen]
                 assert not any(f'"{project}' in told or f" {project}" in told for project in unseen), told
+
+
+def test_a_gang_that_is_asked_to_be_small_is_never_of_nobody() -> None:
+    """A least size that is not below the whole gang makes it no elastic gang."""
+    cluster = Cluster(nodes(1, gpu_count=2), lambda attempt, rank: Behaviour(run_ms=60_000))
+    cluster.send(submit(spec(task("full", resources=gpus(2)))), submit(spec(task("g", replicas=2, resources=gpus(1)))))
+    (page,) = explain(cluster.state, 2, "g", 0, 1, what_if=("gang.min=1", "gang.replicas=1")).what_ifs
+    assert (page.outcome, page.check) == ("waits", "space")
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("quota.gpu=+8", "there is one of nothing"),
+        ("gpu=4", "did you mean gpus?"),
+        ("gang.replicas=0", "a whole number from 1 to 100000"),
+        ("gang.min=9", "a whole number from 1 to 2"),
+        ("nodes=2x8", "write +COUNTxGPUS:MODEL, e.g. +2x8:H100"),
+        ("priority", "write KEY=VALUE, e.g. quota.gpus=+64"),
+        ("uncordon=n11", "did you mean n1?"),
+    ],
+)
+def test_what_cannot_be_tried_is_refused(text: str, hint: str) -> None:
+    cluster = Cluster(nodes(1, gpu_count=2), lambda attempt, rank: Behaviour(run_ms=60_000))
+    cluster.send(submit(spec(task("full", resources=gpus(2)))), submit(spec(task("g", replicas=2, resources=gpus(1)))))
+    with pytest.raises(Refusal) as refused:
+        explain(cluster.state, 2, "g", 0, 1, what_if=(text,))
+    assert (refused.value.field, refused.value.hint) == ("what_if", hint)

@@ -323,5 +323,15 @@ BUGS = [
         "                    return self._make_room_for_news()\n",
         "                    return None\n",
         golden("schedule_preempt_priority"),
+        "an explanation names who holds what others may not see", "test_nobody_is_named", "core/schedule/subject.py",
+        "return self.projects is None or project in self.projects",
+        "return True",
+        core("why", "test_nobody_is_named_to_who_may_not_see_him"),
+    ),
+    Bug(
+        "a what-if leaves its admissions behind", "test_an_explanation_leaves_no_trace", "core/rehearsal.py",
+        "            state.holders.remove(attempt)\n",
+        "            pass\n",
+        core("why", "test_an_explanation_leaves_no_trace"),
     ),
 ]  # fmt: skip

@@ -155,7 +155,8 @@ def parse_changes(state: State, it: Subject, texts: Sequence[str]) -> Changes:
         if not sign or not value:
             raise _wrong(f"{text[:80]!r} is not a change", "write KEY=VALUE, e.g. quota.gpus=+64")
         changes = _with(state, it, changes, key.strip(), value.strip())
-    return changes
+    is_elastic = bool(changes.task.gang.min_replicas)  # else there is nothing to be content with
+    return changes._replace(is_small=changes.is_small and is_elastic)
 
 
 def _with(state: State, it: Subject, changes: Changes, key: str, value: str) -> Changes:
