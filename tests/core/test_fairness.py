@@ -144,6 +144,15 @@ def test_without_backfill_rules_it_would_starve() -> None:
     assert started_ms(starving(large(), small(), policy=Policy(reservations_count=0))) is None
 
 
+def test_who_waits_for_the_models_of_its_quota_is_looked_at_when_they_are_free() -> None:
+    """L8, without any reservation to look at it for."""
+    cluster = Cluster(THERE, {"s": Behaviour(run_ms=SMALL_MS)}, policy=Policy(reservations_count=0))
+    holder = task("s", resources=gpus(4), gang=Gang(replicas=2))
+    cluster.send(QUOTA_OF_A_MODEL, submit(spec(holder), project="other"))
+    cluster.send(submit(spec(task("g", resources=gpus(1), replicas=2)), project="large"))
+    assert started_ms(cluster) == SMALL_MS + 100
+
+
 def test_a_gang_finds_another_place_when_a_node_of_its_reservation_closes() -> None:
     """L8: what is kept for it on the other node would be kept for ever."""
     cluster = starving(task("g", resources=gpus(4)), small(), policy=Policy(overtakes_count=2))

@@ -307,10 +307,10 @@ BUGS = [
         core("fairness", "test_a_large_gang_is_admitted_though_small_work_never_ceases"),
     ),
     Bug(
-        "a blocked lane is never looked at again", "L8", "core/admit/order.py",
+        "a blocked lane is never looked at again", "test_who_waits_for_the_models", "core/admit/order.py",
         "        state.lanes.offer_passed(state.space.version)\n",
         "        pass\n",
-        core("fairness", "test_a_large_gang_is_admitted_though_small_work_never_ceases"),
+        core("fairness", "test_who_waits_for_the_models_of_its_quota_is_looked_at_when_they_are_free"),
     ),
     Bug(
         "a place that was found is used twice", "cannot be applied", "core/schedule/cycle.py",
