@@ -96,6 +96,7 @@ class Cycle:
         may have, a reservation; without backfill it stops whoever comes after it."""
         state, shape = self._state, kind.shape
         if kind.held_at == (state.space.version, state.lanes.stamp):
+            self._has_held = True
             return False  # a cycle that ran out of its budget goes on behind those
         if shape.blocked_at != state.space.version or not state.policy.backfill:
             return True

@@ -227,7 +227,8 @@ class _Examination:
         if not policy.backfill:
             return "nobody may overtake it"
         if len(self.state.reservations) >= policy.reservations_count:
-            return f"all {policy.reservations_count} are for gangs that come first"
+            count = policy.reservations_count
+            return f"all {count} are for gangs that come first" if count > 1 else "it is for a gang that comes first"
         return "nothing of another kind waits that could overtake it"
 
     def _forecast(self) -> Reservation | None:
