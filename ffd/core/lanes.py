@@ -17,7 +17,7 @@ from functools import partial
 from heapq import heapify, heappop, heappush
 
 from ffd.core.spec import Gang, Resources
-from ffd.core.tenancy import Tenancy, Tenant
+from ffd.core.tenancy import Tenancy, Tenant, amounts
 
 COMPACT_COUNT = 1024  # a heap below this is never searched for entries that do not hold
 
@@ -55,12 +55,14 @@ class Journal:
 
 class Shape:
     """`blocked_at`: the Space.version at which it was found not to fit. `follows`: the workflow whose task it follows
-    (`with`), else 0. `is_small`: an elastic gang that waited for its full size: fewer replicas will do."""
+    (`with`), else 0. `is_small`: an elastic gang that waited for its full size: fewer replicas will do. `asked`: the
+    resources of which it wants some."""
 
-    __slots__ = ("ask", "blocked_at", "follows", "gang", "hopeless_at", "is_small", "kinds_count")
+    __slots__ = ("ask", "asked", "blocked_at", "follows", "gang", "hopeless_at", "is_small", "kinds_count")
 
     def __init__(self, ask: Resources, gang: Gang, follows: int, is_small: bool) -> None:
         self.ask = ask
+        self.asked = frozenset(amounts(ask, 1))
         self.gang = gang
         self.follows = follows
         self.is_small = is_small

@@ -323,6 +323,8 @@ BUGS = [
         "                    return self._make_room_for_news()\n",
         "                    return None\n",
         golden("schedule_preempt_priority"),
+    ),
+    Bug(
         "an explanation names who holds what others may not see", "test_nobody_is_named", "core/schedule/subject.py",
         "return self.projects is None or project in self.projects",
         "return True",

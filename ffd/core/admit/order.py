@@ -15,9 +15,8 @@ from typing import NamedTuple
 from ffd.core.admit.quota import QuotaBlock
 from ffd.core.admit.share import own_share_billionths, share_billionths
 from ffd.core.lanes import Branch, Entry, Key, Kind, Lane, Shape
-from ffd.core.spec import Resources
 from ffd.core.state import State
-from ffd.core.tenancy import Tenant, amounts
+from ffd.core.tenancy import Tenant
 
 SPARE_COUNT = 16  # old items that a heap may hold before it is rid of them
 
@@ -117,7 +116,7 @@ def key_of(state: State, branch: Branch) -> Key:
 
 def _key(branch: Branch, share: int) -> Key:
     tenant = branch.tenant
-    return borrows(tenant, branch.kind.shape.ask), share, tenant.served_at_count, tenant.path
+    return borrows(tenant, branch.kind.shape.asked), share, tenant.served_at_count, tenant.path
 
 
 def _own_key(state: State, tenant: Tenant) -> Key:
@@ -125,15 +124,16 @@ def _own_key(state: State, tenant: Tenant) -> Key:
     return True, own_share_billionths(state.tenancy, tenant), tenant.served_at_count, ""
 
 
-def borrows(tenant: Tenant, ask: Resources) -> bool:
+def borrows(tenant: Tenant, asked: frozenset[str]) -> bool:
     """Does it hold more than its nominal quota of something that is asked? As it is now, whatever the gang would add: a
     tenant gets what is guaranteed to it before others get more. Without a quota of it, nothing is guaranteed to it."""
-    quotas = tenant.row.quotas
-    if not quotas:
-        return True
-    asked, usage = amounts(ask, 1), tenant.usage
-    over = [usage.get(resource, 0) > quota.nominal for resource, quota in quotas.items() if resource in asked]
-    return not over or any(over)
+    is_quoted = False
+    for resource, quota in tenant.row.quotas.items():
+        if resource in asked:
+            is_quoted = True
+            if tenant.usage.get(resource, 0) > quota.nominal:
+                return True
+    return not is_quoted
 
 
 def refresh(state: State) -> None:
