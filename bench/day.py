@@ -7,8 +7,9 @@ How the day is made, with a fixed seed:
 * Shapes: each workflow is one of the 87 WfInstances executions, drawn alike; every task of it is a task, with its own
   runtime and one core.
 * Gangs: the four longest tasks of a shape are GPU gangs. Size, duration and tenant are those of a Philly job drawn at
-  random. Durations are cut at six hours, which makes the load about 90 % of the GPUs; so is the declared limit: the
-  next of 15 min, 1 h, 3 h, 6 h (people declare round limits, not durations).
+  random, once for each of eight documents of a shape: people submit the same documents again and again. Durations are
+  cut at six hours, which makes the load about 90 % of the GPUs; so is the declared limit: the next of 15 min, 1 h, 3 h,
+  6 h (people declare round limits, not durations).
 * Instants: the times of day at which Philly's jobs were submitted. All durations are in whole seconds, as Philly's are:
   a second is one step, and a cycle of the scheduler decides on all that happened in it.
 * Tenants: Philly's, with their shares of its cluster as weight and nominal quota.
@@ -43,6 +44,7 @@ from ffd.simulate.engine import UNBOUNDED, World
 WORKFLOWS_COUNT, NODES_COUNT = 30_000, 1_000
 DAY_S = 86_400
 GANGS_COUNT = 4  # of each workflow
+DOCUMENTS_COUNT = 8  # of each shape
 LONGEST_S = 6 * 3_600
 DECLARED_S = (900, 3_600, 3 * 3_600, LONGEST_S)
 CORES = 96  # of each node
@@ -76,11 +78,15 @@ def draw(count: int) -> list[Drawn]:
     """The workflows of the day, in order of submission."""
     chance, trace = random.Random(42), jobs()
     instants = sorted(chance.choice(trace).at_s % DAY_S * MS for _ in range(count))
+    documents = [
+        (shape, [chance.choice(trace) for _ in heavy(shape)])
+        for shape in range(len(executions()))
+        for _ in range(DOCUMENTS_COUNT)
+    ]
     found = []
     for at_ms in instants:
-        shape, first = chance.randrange(len(executions())), chance.choice(trace)
-        gangs = {name: chance.choice(trace) if k else first for k, name in enumerate(heavy(shape))}
-        found.append(Drawn(at_ms, shape, gangs, first.tenant))
+        shape, gangs = chance.choice(documents)
+        found.append(Drawn(at_ms, shape, dict(zip(heavy(shape), gangs, strict=True)), gangs[0].tenant))
     return found
 
 

@@ -36,10 +36,10 @@ ONE_WORKFLOW: Amounts = {"workflows": 1}
 
 class Tenant:
     """One node. `usage`: what it and all below it hold (no zeros). `reserve`: what its children keep back from others
-    beyond what they use. `lent`: what its children hold above their own, while there are quotas. `excused`: usage that
-    was above a bound when the bound was set; it only ever falls. `served_at_count`: admissions of all before its last
-    one. `is_open`: it and all above it are enabled. `has_quota`: it or one above it has a quota; `quoted`: of which
-    resources. `past`: its decayed usage (core.past) at `past_tick`; empty where that is off."""
+    beyond what they use. `lent`: what its children hold above their own, of what anybody has a quota. `excused`: usage
+    that was above a bound when the bound was set; it only ever falls. `served_at_count`: admissions of all before its
+    last one. `is_open`: it and all above it are enabled. `has_quota`: it or one above it has a quota; `quoted`: of
+    which resources. `past`: its decayed usage (core.past) at `past_tick`; empty where that is off."""
 
     __slots__ = (
         "children", "declared", "excused", "has_quota", "is_marked", "is_open", "lent", "parent", "past", "past_tick",
@@ -120,6 +120,7 @@ class Tenancy:
         self.capacity: dict[str, int] = {}
         self.models: tuple[str, ...] = ()
         self._unlent: frozenset[str] = frozenset()  # resources of which somebody does not lend all; asked, never walked
+        self._bounded: frozenset[str] = frozenset()  # resources of which somebody has a quota; asked, never walked
         self.has_quotas = False  # does anybody have one?
         self._over: dict[str, Tenant] = {}  # nodes with an excuse
         self._changed: list[Tenant] = []
@@ -196,7 +197,8 @@ class Tenancy:
             resource for node in self.nodes.values() for resource, quota in node.row.quotas.items() if quota.unlent
         )
         order = self._parents_first()
-        self.has_quotas = any(node.row.quotas for node in order)
+        self._bounded = frozenset(resource for node in order for resource in node.row.quotas)
+        self.has_quotas = bool(self._bounded)
         for node in order:
             above = node.parent
             node.is_open = node.row.enabled and (above is None or above.is_open)
@@ -216,7 +218,8 @@ class Tenancy:
                     node.parent.reserve[resource] = node.parent.reserve.get(resource, 0) + kept
         for node in order if self.has_quotas else ():
             if node.parent is not None:
-                _shift(node.parent.lent, {r: much for r in node.usage if (much := node.above_own(r))}, 1)
+                above_own = {r: node.above_own(r) for r in node.usage if r in self._bounded}
+                _shift(node.parent.lent, {r: much for r, much in above_own.items() if much}, 1)
         self._over = {node.path: node for node in order if node.excused}
 
     def _parents_first(self) -> list[Tenant]:
@@ -256,9 +259,10 @@ class Tenancy:
         if self._unlent and not self._unlent.isdisjoint(amounts):
             self._add_with_reserves(tenant, amounts, sign)
             return
+        is_bounded = not self._bounded.isdisjoint(amounts)
         node: Tenant | None = tenant
         while node is not None:
-            if self.has_quotas:
+            if is_bounded:
                 self._hold(node, amounts, sign)
             else:
                 _shift(node.usage, amounts, sign)
@@ -266,10 +270,9 @@ class Tenancy:
                 self._mark(node)
             node = node.parent
 
-    @staticmethod
-    def _hold(node: Tenant, amounts: Amounts, sign: int) -> None:
+    def _hold(self, node: Tenant, amounts: Amounts, sign: int) -> None:
         """Add to its usage; what it holds above its own is lent by the level above."""
-        before = {resource: node.above_own(resource) for resource in amounts}
+        before = {resource: node.above_own(resource) for resource in amounts if resource in self._bounded}
         _shift(node.usage, amounts, sign)
         if node.parent is not None:
             changes = {resource: node.above_own(resource) - had for resource, had in before.items()}
