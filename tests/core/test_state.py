@@ -153,7 +153,7 @@ def test_a_priority_that_moves_to_and_fro_leaves_one_entry() -> None:
     state = State()
     step(state, [submit(spec(task("a", foreach=tuple(range(10)))))], 1)
     for number in range(50):
-        step(state, [SetPriority(workflow=1, priority=400 + number % 2)], 1)
+        step(state, [SetPriority(workflow=1, priority=400 + (number + k) % 2) for k in range(3)], 1)
     (lane,) = state.lanes.lanes.values()
     assert lane.count == len(list(lane.entries())) == 10
 

@@ -157,7 +157,7 @@ BUGS = [
         core("step", "test_recovery_stops_what_lives_without_a_committed_attempt"),
     ),
     Bug(
-        "a resumed workflow is not queued again", "golden rule_8_suspended", "core/state.py",
+        "a resumed workflow is not queued again", "L2", "core/state.py",
         'self._requeue(self._move_workflow(e.workflow, "WorkflowResumed"))',
         'self._move_workflow(e.workflow, "WorkflowResumed")',
         golden("rule_8_suspended"),

@@ -10,7 +10,7 @@ BOOKS = "tests/core/test_space.py"
 BUGS = [
     Bug(
         "a trial leaves the version as it made it", "a_trial_is_undone", "core/space.py",
-        "        space.version = self._version\n",
+        "        space.version, space.inventory_version = self._versions\n",
         "",
         f"{BOOKS}::test_a_trial_is_undone_also_when_it_fails",
     ),
