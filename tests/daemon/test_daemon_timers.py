@@ -9,6 +9,7 @@ import anyio
 from world import SimClock, World, lasting, pages, run, submit
 
 from ffd.core.effects import ClearTimers, SetTimer
+from ffd.core.health import quarantine_timer
 from ffd.core.model import AttemptId, Timer, TimerKind
 from ffd.core.reports import TimerFired
 from ffd.core.spec import Timeouts
@@ -86,6 +87,16 @@ async def test_all_timers_of_a_workflow_go_with_it() -> None:
         s.set("b", 1_000, workflow=3)
         s.timers.forget(3)
         assert len(s.timers) == 0
+
+
+@run
+async def test_a_node_has_a_timer_of_its_own() -> None:
+    async with scene() as s:
+        for node, delay_ms in (("a", 1_000), ("b", 5_000)):
+            s.timers.set(SetTimer(quarantine_timer(node), s.clock.wall_ms() + delay_ms))
+        s.timers.clear(ClearTimers(quarantine_timer("a").attempt))
+        assert len(s.timers) == 1
+        assert [report.timer for report in await s.fired(1)] == [quarantine_timer("b")]
 
 
 @run

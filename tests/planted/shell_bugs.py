@@ -68,10 +68,10 @@ BUGS = [
     ),
     Bug(
         "the timers of all nodes are one",
-        "L6",
+        "test_a_node_has_a_timer_of_its_own",
         "core/health.py",
         'return Timer("quarantine", AttemptId(0, node, 0, 0))',
         'return Timer("quarantine", AttemptId(0, node, -1, 0))',
-        SIM,
+        "tests/daemon/test_daemon_timers.py::test_a_node_has_a_timer_of_its_own",
     ),
 ]

@@ -1,4 +1,4 @@
-"""Each bug that is planted into the shell is found by the simulation, which names the promise that was broken."""
+"""Each bug that is planted into the shell is found, by the simulation or a test that names what was broken."""
 
 from __future__ import annotations
 
