@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("ffd", "tests/core", "tests/golden", "tests/sim")
+COPIED = ("ffd", "tests/core", "tests/golden", "tests/sim", "tests/daemon")
 TIMEOUT_S = 120
 
 
