@@ -59,7 +59,7 @@ class LiveWorkflow:
         self.finally_left = len(dag.finally_names)
         self.placed: set[tuple[int, int]] = set()  # only asked, never walked
         self.behind: list[int] = []
-        self.lanes: tuple[Lane, ...] = ()  # where its items were queued; those learn durations and change, items do not
+        self.lanes: dict[Lane, None] = {}  # where its items were queued; those learn durations and change, items do not
         self.tails: dict[str, int] = {}  # task -> longest path from it, ms; filled when first asked
 
     def is_finally(self, task: str) -> bool:

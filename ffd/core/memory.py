@@ -37,6 +37,8 @@ _decode_tenant = msgspec.msgpack.Decoder(TenantRow).decode
 _decode_past = msgspec.msgpack.Decoder(tuple[int, dict[str, dict[str, int]]]).decode
 _decode_key = msgspec.msgpack.Decoder(tuple[int, str, str, int]).decode
 
+FEW_COUNT = 8  # lanes of a workflow that are kept, whether or not anything is in them
+
 
 class Memory:
     """All live workflows, the nodes, the ready queue. Instantiable any number of times; no I/O, no clock."""
@@ -273,7 +275,9 @@ class Memory:
             entries = [(rank, live.row.id, -tail_ms, order, number, born, items[number].number) for number in numbers]
             self.lanes.push(lane, entries, self.is_eligible)
             if lane not in live.lanes:
-                live.lanes = (*live.lanes, lane)
+                if len(live.lanes) >= FEW_COUNT and len(live.lanes).bit_count() == 1:  # each time it doubled
+                    live.lanes = {other: None for other in live.lanes if other.count}
+                live.lanes[lane] = None
 
     def accept_less(self, live: LiveWorkflow, name: str, number: int) -> None:
         """This elastic gang waited for its full size as long as it wanted: fewer replicas will do from now on."""
@@ -295,7 +299,7 @@ class Memory:
         opened = [name for name, task in live.tasks.items() if task.row.state == "open"]
         for lane in live.lanes:
             self.lanes.discard(live.row.id, lane)
-        live.lanes = ()
+        live.lanes = {}
         self.lanes.leave()
         for name in opened:
             items = live.tasks[name].items
