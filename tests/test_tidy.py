@@ -29,6 +29,7 @@ WRITERS = {
     "memory.py",
     "live.py",
     "lanes.py",
+    "kinds.py",
     "rehearsal.py",
     "holders.py",
     "forecast.py",

@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 import msgspec
 
 from ffd.core.dag import Dag
-from ffd.core.lanes import Lane
+from ffd.core.kinds import Lane
 from ffd.core.model import Item, Task, Workflow
 from ffd.core.tenancy import Tenant
 

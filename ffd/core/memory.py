@@ -15,7 +15,8 @@ from ffd.core.dag import Dag, is_met
 from ffd.core.forecast import Forecast, Learnt
 from ffd.core.health import Health, NodeMark, closed_text
 from ffd.core.holders import Holders
-from ffd.core.lanes import Entry, Lane, Lanes, Shape
+from ffd.core.kinds import Entry, Lane, Shape
+from ffd.core.lanes import Lanes
 from ffd.core.limits import Limits
 from ffd.core.live import LiveTask, LiveWorkflow, Placed
 from ffd.core.model import TERMINAL, Attempt, AttemptId, Item, Listing, Node, Place, Rows, Task, TenantRow, Workflow

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from ffd.core import events as ev
-from ffd.core.lanes import Lane
+from ffd.core.kinds import Lane
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import AttemptId, Node, Place
 from ffd.core.spec import Task

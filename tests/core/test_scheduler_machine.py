@@ -28,7 +28,7 @@ from ffd.core.commands import (
     Suspend,
     Uncordon,
 )
-from ffd.core.lanes import Lane
+from ffd.core.kinds import Lane
 from ffd.core.limits import Limits
 from ffd.core.model import AttemptId, Node
 from ffd.core.policy import Policy

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ffd.core.admit.quota import QuotaBlock
 from ffd.core.admit.share import own_share_billionths, share_billionths
-from ffd.core.lanes import Branch, Entry, Key, Kind, Lane, Shape
+from ffd.core.kinds import Branch, Entry, Key, Kind, Lane, Shape
 from ffd.core.state import State
 from ffd.core.tenancy import Tenant
 

@@ -17,7 +17,7 @@ import msgspec
 
 from ffd.core.admit.order import Candidate, Heads, close, head_of
 from ffd.core.admit.quota import QuotaBlock, allowed_models, check_gang, check_quota
-from ffd.core.lanes import Kind, Lane, Shape
+from ffd.core.kinds import Kind, Lane, Shape
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import AttemptId, Place
 from ffd.core.schedule.ends import FOREVER_MS, ends_of

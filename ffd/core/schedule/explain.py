@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ffd.core.admit.order import Candidate, path_of
 from ffd.core.admit.quota import QuotaBlock, allowed_models, check_gang, closed_by, hopeless
-from ffd.core.lanes import Entry, Lane
+from ffd.core.kinds import Entry, Lane
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import Place
 from ffd.core.pages import Check, HolderPage

@@ -15,7 +15,7 @@ from typing import Any
 
 from ffd.core.admit.order import Candidate
 from ffd.core.admit.quota import QuotaBlock, allowed_models, check_gang
-from ffd.core.lanes import Shape
+from ffd.core.kinds import Shape
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import Attempt, AttemptId, Place
 from ffd.core.schedule.place import find_places

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ffd.core.admit.order import bonus_of, key_of
 from ffd.core.admit.share import BILLION
-from ffd.core.lanes import Branch, Entry, Key, Lane
+from ffd.core.kinds import Branch, Entry, Key, Lane
 from ffd.core.schedule.subject import Sight, Subject, counted, entry_of, some
 from ffd.core.state import State
 

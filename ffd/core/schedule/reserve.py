@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ffd.core.holders import End
-from ffd.core.lanes import Entry, Lane, Shape
+from ffd.core.kinds import Entry, Lane, Shape
 from ffd.core.model import AttemptId, Place
 from ffd.core.schedule.ends import FOREVER_MS
 from ffd.core.schedule.place import find_places

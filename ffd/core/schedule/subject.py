@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import NamedTuple
 
-from ffd.core.lanes import Entry, Lane, Shape
+from ffd.core.kinds import Entry, Lane, Shape
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import AttemptId
 from ffd.core.spec import Resources, Task

@@ -1,0 +1,251 @@
+"""What waits, in groups: what is blocked costs what its few groups cost, and in each group the order is fair.
+
+    Shape   what is asked of space: fits now, or does not fit, for all alike
+    Kind    a shape and how long it will take (within a factor): all alike to a reservation, too
+    Lane    the ready items of one kind and one project, most urgent first
+    Branch  for one kind: a node of the tenant tree with lanes below it, its children in the order of their shares
+
+Made and kept by `core.lanes`; read by `core.admit` and `core.schedule`. Entries are dropped lazily: `State` says which
+are still true. Never here: what a share is (core.admit.share), or where a gang fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from functools import partial
+from heapq import heapify, heappop, heappush
+
+from ffd.core.spec import Gang, Resources
+from ffd.core.tenancy import Tenant, amounts
+
+COMPACT_COUNT = 1024  # a heap below this is never searched for entries that do not hold
+
+# rank (-priority, or what the policy orders by), workflow, -remaining critical path, order of the task, item, born,
+# attempt: the smallest goes first. `born`: admissions of the project when it became ready. `attempt`: its number of
+# attempts then. These two never decide between two items.
+Entry = tuple[int, int, int, int, int, int, int]
+IsTrue = Callable[[Entry, "Lane"], bool]
+NEVER = -1
+
+
+class Journal:
+    """What a trial does to lanes, to be undone at its end; silent while there is none."""
+
+    __slots__ = ("is_open", "undo")
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self.undo: list[Callable[[], None]] = []
+
+    def dropped(self, lane: Lane, entry: Entry) -> None:
+        """This entry left the lane. To be told while a trial is open only: it happens too often."""
+        self.undo.append(partial(lane.put_back, entry))
+
+    def changes(self, marked: object, field: str) -> None:
+        """This field of a shape, a lane or a tenant is about to change."""
+        if self.is_open:
+            self.undo.append(partial(setattr, marked, field, getattr(marked, field)))
+
+    def shuts(self, branch: Branch) -> None:
+        """`branch` is about to be passed over from now on. Afterwards it is looked at again: it may come to nothing."""
+        if self.is_open:
+            self.undo.append(branch.reopen)
+
+
+class Shape:
+    """`blocked_at`: the Space.version at which it was found not to fit. `follows`: the workflow whose task it follows
+    (`with`), else 0. `is_small`: an elastic gang that waited for its full size: fewer replicas will do. `asked`: the
+    resources of which it wants some."""
+
+    __slots__ = ("ask", "asked", "blocked_at", "follows", "gang", "hopeless_at", "is_small", "kinds_count")
+
+    def __init__(self, ask: Resources, gang: Gang, follows: int, is_small: bool) -> None:
+        self.ask = ask
+        self.asked = frozenset(amounts(ask, 1))
+        self.gang = gang
+        self.follows = follows
+        self.is_small = is_small
+        self.blocked_at = NEVER
+        self.hopeless_at = NEVER  # Space.inventory_version at which even the empty cluster could not take it
+        self.kinds_count = 0
+
+    def sizes(self) -> range:
+        """Numbers of replicas to try, largest first."""
+        least = self.gang.min_replicas if self.is_small else self.gang.replicas
+        return range(self.gang.replicas, least - 1, -1)
+
+
+class Lane:
+    """Ready items of one kind and one project, by priority level: within a level a heap. `blocked_at`: the version of
+    space at which there was no room where its quota lets it. `emptied`: where it puts itself when nothing is left."""
+
+    __slots__ = (
+        "blocked_at",
+        "branch",
+        "compact_at_count",
+        "count",
+        "emptied",
+        "journal",
+        "kind",
+        "levels",
+        "looked_in_cycle",
+        "project",
+    )
+
+    def __init__(self, kind: Kind, project: str, branch: Branch, journal: Journal, emptied: list[Lane]) -> None:
+        self.journal, self.emptied = journal, emptied
+        self.kind = kind
+        self.project = project
+        self.branch = branch
+        self.levels: dict[int, list[Entry]] = {}
+        self.looked_in_cycle = NEVER
+        self.blocked_at = NEVER
+        self.count = 0  # entries, true or not
+        self.compact_at_count = COMPACT_COUNT
+
+    def push(self, entries: list[Entry], is_true: IsTrue) -> None:
+        """All of one level, ascending. A lane that doubled is rid of the entries that do not hold, so that dropped work
+        does not pile up behind a blocked head."""
+        heap = self.levels.setdefault(entries[0][0], [])
+        if len(entries) * 8 < len(heap):
+            for entry in entries:
+                heappush(heap, entry)
+        else:
+            heap.extend(entries)
+            heapify(heap)
+        self.count += len(entries)
+        if self.count >= self.compact_at_count and not self.journal.is_open:
+            self.keep(lambda entry: is_true(entry, self))
+
+    def keep(self, is_wanted: Callable[[Entry], bool]) -> None:
+        """Drop every entry that is not wanted, wherever it lies."""
+        for level, heap in list(self.levels.items()):
+            kept = [entry for entry in heap if is_wanted(entry)]
+            heapify(kept)
+            self.levels[level] = kept
+            if not kept:
+                del self.levels[level]
+        self.count = sum(map(len, self.levels.values()))
+        self.compact_at_count = max(COMPACT_COUNT, 2 * self.count)
+        if not self.count:
+            self.emptied.append(self)
+
+    def head(self, is_true: IsTrue, bonus: Callable[[Entry], int] | None) -> tuple[int, Entry] | None:
+        """(rank less what waiting earned, entry) of the most urgent one that still holds; drops those that do not."""
+        best: tuple[int, Entry] | None = None
+        levels = self.levels
+        for level in levels if len(levels) == 1 else sorted(levels):
+            heap = levels[level]
+            while heap and not is_true(heap[0], self):
+                entry = heappop(heap)
+                if self.journal.is_open:
+                    self.journal.dropped(self, entry)
+                self.count -= 1
+            if heap:
+                found = (level - bonus(heap[0]) if bonus else level, heap[0])
+                if best is None or found < best:
+                    best = found
+        if best is None and levels:
+            levels.clear()
+            self.emptied.append(self)
+        return best
+
+    def put_back(self, entry: Entry) -> None:
+        """It had been dropped."""
+        heappush(self.levels.setdefault(entry[0], []), entry)
+        self.count += 1
+        self.branch.offer()
+
+    def entries(self) -> Iterator[Entry]:
+        for heap in self.levels.values():
+            yield from heap
+
+    def ahead(self, urgency: tuple[int, Entry], bonus: Callable[[Entry], int] | None, most: int) -> Iterator[Entry]:
+        """Entries, true or not, that go before one of this (rank less what waiting earned, entry), in no order; at most
+        `most`. What comes later in a heap is not walked."""
+        left = most
+        for level, heap in self.levels.items():
+            places = [0]
+            while places and left:
+                at = places.pop()
+                if at < len(heap) and (level - bonus(heap[at]) if bonus else level, heap[at]) < urgency:
+                    left -= 1
+                    places += (2 * at + 1, 2 * at + 2)
+                    yield heap[at]
+
+
+# borrows, share, admissions before its last one (of equals the one goes first that was served longest ago), path
+Key = tuple[bool, int, int, str]
+
+
+class Branch:
+    """A node of the tenant tree as one kind sees it. `heap` holds (key, child) of the children with something ready, as
+    `core.admit.order` sorts them; an item whose key is not the child's own any more is old. `fresh`: children that wait
+    for their key. `is_closed`: a quota refused this kind here. `is_pool_closed`: it has nothing to lend to children
+    that borrow, `is_own_closed`: nor to its own lane. `refused`: children that are closed until something changes here.
+    """
+
+    __slots__ = (
+        "children", "fresh", "heap", "is_closed", "is_own_closed", "is_pool_closed", "is_queued", "key", "kind", "lane",
+        "parent", "refused", "tenant",
+    )  # fmt: skip
+
+    def __init__(self, kind: Kind, tenant: Tenant, parent: Branch | None) -> None:
+        self.kind = kind
+        self.tenant = tenant
+        self.parent = parent
+        self.children: dict[str, Branch] = {}
+        self.heap: list[tuple[Key, Branch]] = []
+        self.fresh: list[Branch] = []
+        self.lane: Lane | None = None
+        self.key: Key | None = None
+        self.is_queued = False  # in the heap of its parent, or fresh there
+        self.is_closed = False
+        self.is_own_closed = False
+        self.is_pool_closed = False
+        self.refused: list[Branch] = []
+
+    def offer(self) -> None:
+        """There is something here: it, and all above it, are to be looked at."""
+        branch = self
+        while branch.parent is not None:
+            if not branch.is_queued:
+                branch.is_queued = True
+                branch.parent.fresh.append(branch)
+            branch = branch.parent
+
+    def open(self) -> None:
+        """What a quota closed here is looked at again."""
+        self.is_closed = self.is_own_closed = self.is_pool_closed = False
+        refused, self.refused = self.refused, []
+        for child in refused:
+            child.is_closed = False
+            child.offer()
+
+    def reopen(self) -> None:
+        self.open()
+        self.offer()
+
+    def __lt__(self, other: Branch) -> bool:
+        return self.tenant.path < other.tenant.path
+
+
+class Kind:
+    """Lanes of one shape and one class of duration, as a tree of tenants. `duration_ms`: about, that of the first one;
+    0 = unknown. `held_at`: (version of space, stamp of the lanes) at which it fitted, but would have delayed others."""
+
+    __slots__ = ("duration_ms", "held_at", "key", "lanes", "root", "shape")
+
+    def __init__(self, key: Hashable, shape: Shape, duration_ms: int, root: Tenant) -> None:
+        self.key = key
+        self.shape = shape
+        self.duration_ms = duration_ms
+        self.held_at = (NEVER, NEVER)
+        self.lanes: dict[str, Lane] = {}  # by project
+        self.root = Branch(self, root, None)
+
+
+def duration_class(duration_ms: int) -> int:
+    """0 = unknown; else a number that grows by four whenever the duration doubles."""
+    bits = duration_ms.bit_length()
+    return 0 if duration_ms <= 0 else bits * 4 + ((duration_ms << 2 >> bits - 1) & 3) + 1
