@@ -45,7 +45,7 @@ def choose_victims(
     with Attempted(state, shape, live.tenant, domains) as attempted:
         if attempted.fits() is not None:
             return None  # what is ending anyway will do
-        chosen = _enough(state, attempted, victims)
+        chosen = _enough(state, attempted, victims) if attempted.fits_without(victims) else []
         if not chosen:
             return None
         _spare(attempted, chosen)
@@ -233,6 +233,14 @@ class Attempted:
         """Does its tenant still hold more than its own, now that others have ended?"""
         due = levels_due(self._shape, self._tenant)
         return holds_lent(due, self._shape, self._state.workflows[attempt.workflow].tenant)
+
+    def fits_without(self, victims: list[Victim]) -> bool:
+        """Would it fit if all of them ended? Mostly not: then none need be tried one by one."""
+        state = self._state
+        with state.space.trial(), state.tenancy.trial():
+            for _, _, _, attempt in victims:
+                self.end(attempt)
+            return self.fits() is not None
 
     def fits(self) -> tuple[Place, ...] | None:
         """Where the gang would go."""
