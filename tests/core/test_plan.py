@@ -93,9 +93,12 @@ def test_a_plan_under_quotas_can_be_applied_and_leaves_no_trace(
 
 
 def _books(state: State) -> bytes:
-    """All that a plan tries things on."""
+    """All that a plan tries things on; a book of amounts has no order."""
     free = [(name, repr(space.free())) for name, space in state.space.nodes.items()]
-    kept = [(path, repr((node.usage, node.reserve, node.excused))) for path, node in state.tenancy.nodes.items()]
+    kept = [
+        (path, [sorted(book.items()) for book in (node.usage, node.reserve, node.excused, node.lent)])
+        for path, node in state.tenancy.nodes.items()
+    ]
     return repr((free, kept, state.space.version, sorted(state.holders))).encode()
 
 
