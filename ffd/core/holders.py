@@ -16,9 +16,10 @@ End = tuple[int, int, AttemptId]  # when, sequence, who
 
 class Holders:
     """`sequence` of an attempt: its place in the order of admission (after a restart: in the order of workflows).
-    `ends` belongs to `core.schedule.ends`; `_fresh`: attempts that are not in it yet, or whose end is another now."""
+    `gpu_stamp` grows with each change among those that hold GPUs. `ends` belongs to `core.schedule.ends`; `_fresh`:
+    attempts that are not in it yet, or whose end is another now."""
 
-    __slots__ = ("_by_tenant", "_count", "_fresh", "_live", "ends")
+    __slots__ = ("_by_tenant", "_count", "_fresh", "_live", "ends", "gpu_stamp")
 
     def __init__(self) -> None:
         self._live: dict[AttemptId, tuple[int, LiveWorkflow]] = {}
@@ -26,16 +27,25 @@ class Holders:
         self._count = 0
         self._fresh: dict[AttemptId, None] = {}
         self.ends: list[End] = []
+        self.gpu_stamp = 0
 
     def add(self, attempt: AttemptId, live: LiveWorkflow) -> None:
         self._count += 1
         self._live[attempt] = found = (self._count, live)
         self._by_tenant.setdefault(live.tenant.path, {})[attempt] = found
         self._fresh[attempt] = None
+        self.changed(attempt, live)
+
+    def changed(self, attempt: AttemptId, live: LiveWorkflow) -> None:
+        """It holds something, or no more, or in another way."""
+        if live.dag.tasks[attempt.task].resources.gpu_count:
+            self.gpu_stamp += 1
 
     def remove(self, attempt: AttemptId) -> None:
         """Raises KeyError for one that holds nothing (our bug)."""
-        tenant = self._live.pop(attempt)[1].tenant.path
+        live = self._live.pop(attempt)[1]
+        tenant = live.tenant.path
+        self.changed(attempt, live)
         self._fresh.pop(attempt, None)
         mine = self._by_tenant[tenant]
         del mine[attempt]
@@ -45,6 +55,7 @@ class Holders:
     def renew(self, attempt: AttemptId) -> None:
         """It will end at another time than was thought: it is being stopped."""
         self._fresh[attempt] = None
+        self.gpu_stamp += 1
 
     def take_fresh(self) -> list[tuple[int, AttemptId]]:
         """(sequence, attempt) of those whose ends are to be worked out."""

@@ -55,9 +55,20 @@ class Journal:
 class Shape:
     """`blocked_at`: the Space.version at which it was found not to fit. `follows`: the workflow whose task it follows
     (`with`), else 0. `is_small`: an elastic gang that waited for its full size: fewer replicas will do. `asked`: the
-    resources of which it wants some."""
+    resources of which it wants some. `in_vain`: (tenant, priority) for whom nobody could be stopped at `vain_at`."""
 
-    __slots__ = ("ask", "asked", "blocked_at", "follows", "gang", "hopeless_at", "is_small", "kinds_count")
+    __slots__ = (
+        "ask",
+        "asked",
+        "blocked_at",
+        "follows",
+        "gang",
+        "hopeless_at",
+        "in_vain",
+        "is_small",
+        "kinds_count",
+        "vain_at",
+    )
 
     def __init__(self, ask: Resources, gang: Gang, follows: int, is_small: bool) -> None:
         self.ask = ask
@@ -68,6 +79,17 @@ class Shape:
         self.blocked_at = NEVER
         self.hopeless_at = NEVER  # Space.inventory_version at which even the empty cluster could not take it
         self.kinds_count = 0
+        self.in_vain: set[tuple[str, int]] = set()  # only asked
+        self.vain_at = (NEVER, NEVER, NEVER)
+
+    def was_in_vain(self, who: tuple[str, int], now: tuple[int, int, int]) -> bool:
+        """Was it found out, as things still are, that nobody can be stopped for such a gang?"""
+        return self.vain_at == now and who in self.in_vain
+
+    def give_up_for(self, who: tuple[str, int], now: tuple[int, int, int]) -> None:
+        if self.vain_at != now:
+            self.in_vain, self.vain_at = set(), now
+        self.in_vain.add(who)
 
     def sizes(self) -> range:
         """Numbers of replicas to try, largest first."""

@@ -205,7 +205,8 @@ class State(Memory):
         self.tenancy.charge(live.tenant, amounts_on(ask, len(e.places), models))
 
     def _attempt_launching(self, e: ev.AttemptLaunching, at_ms: int) -> None:
-        self._move_item(e.attempt, "AttemptLaunching", at_ms)
+        live = self._move_item(e.attempt, "AttemptLaunching", at_ms)[0]
+        self.holders.changed(e.attempt, live)  # from now on it can be stopped for others
 
     def _live_attempt(self, attempt: AttemptId) -> Attempt:
         item = self.workflows[attempt.workflow].tasks[attempt.task].items[attempt.item]

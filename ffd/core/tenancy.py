@@ -122,6 +122,7 @@ class Tenancy:
         self._unlent: frozenset[str] = frozenset()  # resources of which somebody does not lend all; asked, never walked
         self._bounded: frozenset[str] = frozenset()  # resources of which somebody has a quota; asked, never walked
         self.has_quotas = False  # does anybody have one?
+        self.rules_count = 0  # how often rules changed
         self._over: dict[str, Tenant] = {}  # nodes with an excuse
         self._changed: list[Tenant] = []
         self._trial: list[Callable[[], None]] | None = None  # how to undo what a trial did, oldest first
@@ -193,6 +194,7 @@ class Tenancy:
 
     def _rules_changed(self) -> None:
         """Derive anew, for all nodes, what follows from rows and usage. Rare: rules change by hand."""
+        self.rules_count += 1
         self._unlent = frozenset(
             resource for node in self.nodes.values() for resource, quota in node.row.quotas.items() if quota.unlent
         )

@@ -316,6 +316,11 @@ class Cycle:
         if who in self._in_vain or not self._looks_left or not may_preempt(state, shape, live):
             return None
         self._in_vain[who] = None
+        is_vain_for = (live.tenant.path, live.row.priority)
+        now = (state.holders.gpu_stamp, state.space.inventory_version, state.tenancy.rules_count)
+        is_kept = bool(shape.ask.gpu_count) and not state.lanes.journal.is_open  # what others do changes nothing for it
+        if is_kept and shape.was_in_vain(is_vain_for, now):
+            return None
         if block is None:
             known = known or self._forecast(candidate, live, name)
             if known is None or known.start_at_ms <= self._now_ms + state.policy.patience_ms:
@@ -325,6 +330,8 @@ class Cycle:
         domains = followed_domains(state, live, live.dag.tasks[name])
         found = choose_victims(state, candidate, live, domains, block, self._now_ms)
         if found is None:
+            if is_kept:
+                shape.give_up_for(is_vain_for, now)
             return None
         self.is_loosened = self.is_loosened or shape in state.reservations
         self._ahead[shape] = state.reservations[shape] = found
