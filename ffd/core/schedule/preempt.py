@@ -25,6 +25,7 @@ from ffd.core.state import State
 from ffd.core.tenancy import Amounts, Tenant, amounts, amounts_on
 
 LENT, LOWER_PRIORITY = 0, 1
+ALL_COUNT = 512  # more than so many are not tried all at once: it would hold the loop up
 Victim = tuple[int, int, int, AttemptId]  # why, work lost, order of admission, who
 
 
@@ -45,7 +46,8 @@ def choose_victims(
     with Attempted(state, shape, live.tenant, domains) as attempted:
         if attempted.fits() is not None:
             return None  # what is ending anyway will do
-        chosen = _enough(state, attempted, victims) if attempted.fits_without(victims) else []
+        is_worth_it = len(victims) > ALL_COUNT or attempted.fits_without(victims)
+        chosen = _enough(state, attempted, victims) if is_worth_it else []
         if not chosen:
             return None
         _spare(attempted, chosen)
