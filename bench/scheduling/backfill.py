@@ -6,6 +6,7 @@ has nothing to say."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from bench.scheduling.philly import Replay, jobs, reference, replay
 from bench.scheduling.rows import Row, at_most, none_of, told
@@ -20,7 +21,7 @@ def run() -> Iterator[Row]:
         yield from _rows(what, found, published)
 
 
-def _rows(what: str, found: Replay, published: dict) -> Iterator[Row]:  # type: ignore[type-arg]
+def _rows(what: str, found: Replay, published: dict[str, Any]) -> Iterator[Row]:
     trace = jobs()
     mean_s, large_s = published["queue_mean_s"], published["by_gpus"]["9+"]["queue_mean_s"]
     yield at_most(f"4 {what}: mean queue", found.mean_s(), 1.05 * mean_s, note=f"reference backfill {mean_s:,.1f} s")

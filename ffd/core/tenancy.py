@@ -83,11 +83,6 @@ class Tenant:
             return reserve
         return max(reserve, quota.unlent - self.usage.get(resource, 0))
 
-    def nominal_left(self, resource: str) -> int | None:
-        """What is unused of its nominal quota, 0 at least; None without a quota of its own."""
-        quota = self.row.quotas.get(resource)
-        return None if quota is None else max(0, quota.nominal - self.usage.get(resource, 0))
-
     def above_own(self, resource: str) -> int:
         """What it holds above its nominal quota; without one nothing is its own."""
         quota = self.row.quotas.get(resource)

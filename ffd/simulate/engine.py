@@ -79,7 +79,6 @@ class World:
         self.behave = behave
         self.now_ms = now_ms
         self.step_count = 0
-        self.input_count = 0
         self.refused_count = 0
         self.refusals: list[tuple[int, FfdError]] = []
         self.tags: dict[int, Any] = {}  # by live workflow
@@ -173,7 +172,6 @@ class World:
         tags = self._take_fed(inputs) if self._feeds and self._feeds[0][0] <= now_ms else None
         decision = step(self.state, inputs, now_ms, keeps_rows=False)
         self.step_count += 1
-        self.input_count += len(inputs)
         if decision.answers:
             self._hear(decision.answers, tags or {})
         perform = self._perform

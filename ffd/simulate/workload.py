@@ -75,10 +75,6 @@ class Workload:
     def __len__(self) -> int:
         return len(self._at_ms)
 
-    @property
-    def last_at_ms(self) -> int:
-        return max(self._at_ms, default=0)
-
     def shape(self, spec: Spec, project: str, priority: int | None = None) -> int:
         """A document that will be submitted, perhaps many times. Returns its number."""
         digest = hashlib.sha256(msgspec.msgpack.encode(spec)).hexdigest()

@@ -107,9 +107,10 @@ def _own(state: State, lane: Lane, it: Subject) -> tuple[int, int, int, bool]:
     counts = [0, 0, 0]
     left = GANGS_LOOKED_COUNT
     for branch in state.lanes.branches.get(lane.branch.tenant.path, {}).values():
-        for other in branch.lane.ahead(mine, bonus, left) if branch.lane is not None and left else ():
+        own = branch.lane
+        for other in own.ahead(mine, bonus, left) if own is not None and left else ():
             left -= 1
-            if state.is_eligible(other, branch.lane):  # type: ignore[arg-type]  # it is the one that was asked
+            if own is not None and state.is_eligible(other, own):
                 counts[0 if other[0] < mine[1][0] else 1 if other[0] == mine[1][0] else 2] += 1
     return counts[0], counts[1], counts[2], left > 0
 

@@ -2,7 +2,7 @@
 
 EASY backfilling (Lifka 1995; Mu'alem & Feitelson, IEEE TPDS 2001) with several reservations: the head of the line gets
 the earliest start at which enough of what runs will have ended, and the nodes it will then use. Another gang may go
-ahead when it ends before, or leaves alone what the reservation still needs (`Reservation.holds`).
+ahead when it ends before, or leaves alone what the reservation still needs (`conflicts`).
 Durations are forecasts (core.forecast); what runs of unknown length is taken to end last. A reservation then has nodes,
 but no start: it binds nobody until some others have overtaken it; from then on nothing is put there any more, so that
 the nodes drain and the gang starts at last (L8).
