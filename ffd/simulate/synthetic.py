@@ -104,6 +104,10 @@ def read_synthetic(path: str, *, knows: bool = False) -> Workload:
     return found
 
 
+def _lasting(spec: Spec, length_ms: int) -> Spec:
+    return declare(spec, lambda task: length_ms)
+
+
 class _Maker:
     def __init__(self, raw: RawSynthetic, faults: Faults, locate: Locate) -> None:
         self._raw, self._faults, self._locate = raw, faults, locate
@@ -138,7 +142,7 @@ class _Maker:
             if key not in shapes:
                 spec = specs[which]
                 assert spec is not None
-                known = declare(spec, lambda task, ms=length_ms: ms) if knows else spec  # type: ignore[misc]
+                known = _lasting(spec, length_ms) if knows else spec
                 priority = raw.jobs[which].priority
                 shapes[key] = self.workload.shape(known, tenants[who], None if priority is UNSET else priority)
             self.workload.add(round(at_ms), shapes[key], length_ms)

@@ -228,7 +228,11 @@ class _Examination:
             return "nobody may overtake it"
         if len(self.state.reservations) >= policy.reservations_count:
             count = policy.reservations_count
-            return f"all {count} are for gangs that come first" if count > 1 else "it is for a gang that comes first"
+            return (
+                f"all {count} are for gangs that come first"
+                if count > 1
+                else "the only one is for a gang that comes first"
+            )
         return "nothing of another kind waits that could overtake it"
 
     def _forecast(self) -> Reservation | None:
