@@ -5,56 +5,65 @@ An index of State: filled by `State.apply` and loading, read by the scheduler. N
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import AttemptId
 
 End = tuple[int, int, AttemptId]  # when, sequence, who
+Held = tuple[int, AttemptId, LiveWorkflow]  # sequence, who, of which workflow
 
 
 class Holders:
     """`sequence` of an attempt: its place in the order of admission (after a restart: in the order of workflows).
-    `gpu_stamp` grows with each change among those that hold GPUs. `ends` belongs to `core.schedule.ends`; `_fresh`:
-    attempts that are not in it yet, or whose end is another now."""
+    `with_gpus`: those that hold GPUs or slices of some; `gpu_stamp` grows with each change among them. `stopping`:
+    those that are told to stop. `ends` belongs to `core.schedule.ends`; `_fresh`: attempts that are not in it yet, or
+    whose end is another now."""
 
-    __slots__ = ("_by_tenant", "_count", "_fresh", "_live", "ends", "gpu_stamp")
+    __slots__ = (
+        "_by_tenant", "_count", "_fresh", "_gpus_by_tenant", "_live", "ends", "gpu_stamp", "stopping", "with_gpus",
+    )  # fmt: skip
 
     def __init__(self) -> None:
-        self._live: dict[AttemptId, tuple[int, LiveWorkflow]] = {}
-        self._by_tenant: dict[str, dict[AttemptId, tuple[int, LiveWorkflow]]] = {}
+        self._live: dict[AttemptId, Held] = {}
+        self._by_tenant: dict[str, dict[AttemptId, Held]] = {}
+        self._gpus_by_tenant: dict[str, dict[AttemptId, Held]] = {}
         self._count = 0
         self._fresh: dict[AttemptId, None] = {}
         self.ends: list[End] = []
+        self.with_gpus: set[AttemptId] = set()  # only asked
+        self.stopping: dict[AttemptId, None] = {}
         self.gpu_stamp = 0
 
     def add(self, attempt: AttemptId, live: LiveWorkflow) -> None:
         self._count += 1
-        self._live[attempt] = found = (self._count, live)
-        self._by_tenant.setdefault(live.tenant.path, {})[attempt] = found
+        self._live[attempt] = held = (self._count, attempt, live)
+        self._by_tenant.setdefault(live.tenant.path, {})[attempt] = held
         self._fresh[attempt] = None
-        self.changed(attempt, live)
-
-    def changed(self, attempt: AttemptId, live: LiveWorkflow) -> None:
-        """It holds something, or no more, or in another way."""
-        if live.dag.tasks[attempt.task].resources.gpu_count:
+        if live.dag.tasks[attempt.task].resources.has_gpus:
+            self._gpus_by_tenant.setdefault(live.tenant.path, {})[attempt] = held
+            self.with_gpus.add(attempt)
             self.gpu_stamp += 1
+
+    def changed(self, attempt: AttemptId) -> None:
+        """What it is to others is another thing now: it can be stopped."""
+        self.gpu_stamp += attempt in self.with_gpus
 
     def remove(self, attempt: AttemptId) -> None:
         """Raises KeyError for one that holds nothing (our bug)."""
-        live = self._live.pop(attempt)[1]
-        tenant = live.tenant.path
-        self.changed(attempt, live)
+        tenant = self._live.pop(attempt)[2].tenant.path
         self._fresh.pop(attempt, None)
-        mine = self._by_tenant[tenant]
-        del mine[attempt]
-        if not mine:
-            del self._by_tenant[tenant]
+        self.stopping.pop(attempt, None)
+        _drop(self._by_tenant, tenant, attempt)
+        if attempt in self.with_gpus:
+            _drop(self._gpus_by_tenant, tenant, attempt)
+            self.with_gpus.remove(attempt)
+            self.gpu_stamp += 1
 
-    def renew(self, attempt: AttemptId) -> None:
-        """It will end at another time than was thought: it is being stopped."""
-        self._fresh[attempt] = None
+    def stop(self, attempt: AttemptId) -> None:
+        """It is being stopped, and will end at another time than was thought."""
+        self.stopping[attempt] = self._fresh[attempt] = None
         self.gpu_stamp += 1
 
     def take_fresh(self) -> list[tuple[int, AttemptId]]:
@@ -78,8 +87,8 @@ class Holders:
         self._fresh = dict.fromkeys(self._live)
 
     def clear(self) -> None:
-        self._live.clear()
-        self._by_tenant.clear()
+        for index in (self._live, self._by_tenant, self._gpus_by_tenant, self.with_gpus, self.stopping):
+            index.clear()
 
     def __contains__(self, attempt: AttemptId) -> bool:
         return attempt in self._live
@@ -91,12 +100,19 @@ class Holders:
         return iter(self._live)
 
     def items(self) -> Iterator[tuple[AttemptId, LiveWorkflow]]:
-        return ((attempt, live) for attempt, (_, live) in self._live.items())
+        return ((attempt, live) for _, attempt, live in self._live.values())
 
     def tenants(self) -> Iterator[str]:
         """Paths of those that hold something."""
         return iter(self._by_tenant)
 
-    def of(self, tenant: str) -> Iterator[tuple[int, AttemptId, LiveWorkflow]]:
-        """(sequence, attempt, its workflow) of one tenant, oldest first."""
-        return ((sequence, attempt, live) for attempt, (sequence, live) in self._by_tenant.get(tenant, {}).items())
+    def of(self, tenant: str, *, with_gpus: bool = False) -> Iterable[Held]:
+        """Those of one tenant, oldest first; `with_gpus`: only who holds some."""
+        return (self._gpus_by_tenant if with_gpus else self._by_tenant).get(tenant, {}).values()
+
+
+def _drop(index: dict[str, dict[AttemptId, Held]], tenant: str, attempt: AttemptId) -> None:
+    mine = index[tenant]
+    del mine[attempt]
+    if not mine:
+        del index[tenant]

@@ -145,7 +145,10 @@ class Memory:
             for name, task in live.tasks.items():
                 for number, item in enumerate(task.items):
                     if item.live is not None:
-                        self.holders.add(AttemptId(workflow, name, number, item.number), live)
+                        attempt = AttemptId(workflow, name, number, item.number)
+                        self.holders.add(attempt, live)
+                        if item.state == "stopping":
+                            self.holders.stop(attempt)
 
     # --------------------------------------------------------------------------------------------------- indexes
 

@@ -84,6 +84,11 @@ class Resources(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return self.memory_bytes + self.shm_bytes
 
     @property
+    def has_gpus(self) -> bool:
+        """Does a replica take GPUs, or slices of some?"""
+        return bool(self.gpu_count or self.mig_count)
+
+    @property
     def held_gpu_millis(self) -> int:
         """Thousandths of GPUs that a replica takes; MIG slices are not counted here."""
         return self.gpu_count * self.gpu_millis

@@ -205,8 +205,8 @@ class State(Memory):
         self.tenancy.charge(live.tenant, amounts_on(ask, len(e.places), models))
 
     def _attempt_launching(self, e: ev.AttemptLaunching, at_ms: int) -> None:
-        live = self._move_item(e.attempt, "AttemptLaunching", at_ms)[0]
-        self.holders.changed(e.attempt, live)  # from now on it can be stopped for others
+        self._move_item(e.attempt, "AttemptLaunching", at_ms)
+        self.holders.changed(e.attempt)  # from now on it can be stopped for others
 
     def _live_attempt(self, attempt: AttemptId) -> Attempt:
         item = self.workflows[attempt.workflow].tasks[attempt.task].items[attempt.item]
@@ -231,7 +231,7 @@ class State(Memory):
         item = self._move_item(e.attempt, "AttemptStopping", at_ms)[2]
         assert item.live is not None
         item.live.stop_cause = e.cause
-        self.holders.renew(e.attempt)
+        self.holders.stop(e.attempt)
 
     def _outputs_set(self, e: ev.OutputsSet, at_ms: int) -> None:
         live = self._live_attempt(e.attempt)

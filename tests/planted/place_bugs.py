@@ -52,7 +52,7 @@ BUGS = [
     ),
     Bug(
         "a compact gang fills nodes that others use", "test_a_compact_gang", "core/schedule/place.py",
-        "    empty = np.flatnonzero((room > 0) & (room == rooms.capacity()))\n",
+        "    empty = np.flatnonzero((room > 0) & (room == rooms.capacity))\n",
         "    empty = np.flatnonzero(room > 0)\n",
         f"{FINDER}::test_a_compact_gang_fills_empty_nodes_and_the_tightest_other_one",
     ),

@@ -86,7 +86,7 @@ def _best_domain(rooms: Rooms, word: str, domains: frozenset[str], hosts: Ints) 
         having &= np.array([name in domains for name in level.names], bool)
     if not having.any():
         return f"in no {word} domain", hosts[:0]
-    capacity = np.bincount(level.ids[hosts], weights=rooms.capacity()[hosts], minlength=level.count)
+    capacity = np.bincount(level.ids[hosts], weights=rooms.capacity[hosts], minlength=level.count)
     best = int(np.lexsort((capacity, np.where(having, there, -1)))[-1])
     name = level.names[best]
     text = f"in {word} {name}" if not name.startswith("node:") else f"on {name.removeprefix('node:')}"

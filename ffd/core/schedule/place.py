@@ -109,7 +109,7 @@ def _compact(rooms: Rooms, replicas: int) -> Counts | None:
     """Empty nodes filled wholly, the largest first, then the tightest node that holds the rest. Finds an answer
     whenever there is one: the rest is least after the largest nodes."""
     room = rooms.room
-    empty = np.flatnonzero((room > 0) & (room == rooms.capacity()))
+    empty = np.flatnonzero((room > 0) & (room == rooms.capacity))
     empty = empty[np.argsort(-room[empty], kind="stable")]
     sizes = room[empty].tolist()
     partly = room.copy()

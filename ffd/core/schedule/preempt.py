@@ -11,6 +11,8 @@ Called by `schedule.cycle` and `schedule.explain`. Never here: stopping anything
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from heapq import nsmallest
 from typing import Any
 
 from ffd.core.admit.order import Candidate
@@ -19,13 +21,15 @@ from ffd.core.kinds import Shape
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import Attempt, AttemptId, Place
 from ffd.core.schedule.place import find_places
+from ffd.core.schedule.relief import Relief, fewest, held
 from ffd.core.schedule.reserve import Reservation
 from ffd.core.spec import Resources
 from ffd.core.state import State
 from ffd.core.tenancy import Amounts, Tenant, amounts, amounts_on
 
 LENT, LOWER_PRIORITY = 0, 1
-ALL_COUNT = 512  # more than so many are not tried all at once: it would hold the loop up
+LOOKED_COUNT = 1_024  # victims that are tried at most: more would hold the loop up
+SPARED_COUNT = 256  # of those, how many one gang may take at first, of which some are not needed after all
 Victim = tuple[int, int, int, AttemptId]  # why, work lost, order of admission, who
 
 
@@ -38,20 +42,17 @@ def choose_victims(
     now_ms: int,
 ) -> Reservation | None:
     """Who must stop, and where the gang then goes; None when nobody may be stopped for it, or it would not help."""
-    is_own = block is not None and not block.is_pool  # then what others hold does not matter
-    victims = sorted(_candidates(state, candidate.lane.kind.shape, live, now_ms, is_own=is_own))
+    shape = candidate.lane.kind.shape
+    victims = _victims(state, shape, live, block, now_ms)
     if not victims:
         return None
-    shape = candidate.lane.kind.shape
     with Attempted(state, shape, live.tenant, domains) as attempted:
         if attempted.fits() is not None:
             return None  # what is ending anyway will do
-        is_worth_it = len(victims) > ALL_COUNT or attempted.fits_without(victims)
-        chosen = _enough(state, attempted, victims) if is_worth_it else []
-        if not chosen:
+        chosen = _fewest(state, attempted, victims)
+        if not 0 < len(chosen) <= state.policy.victims_count:
             return None
-        _spare(attempted, chosen)
-        places = attempted.fits()
+        places = attempted.fits_without(chosen)
     assert places is not None
     whole = tuple(sorted(chosen))
     counts_on = (*whole, *_ending(state, places, is_quota=block is not None))
@@ -63,9 +64,8 @@ def choose_victims(
 def _ending(state: State, places: tuple[Place, ...], *, is_quota: bool) -> Iterator[AttemptId]:
     """What is ending anyway, and was taken to have ended: on the nodes of these places, or anywhere."""
     nodes = {place.node for place in places}  # only asked
-    for attempt, running, live in state.reserved():
-        is_ending = live.tasks[attempt.task].items[attempt.item].state == "stopping"
-        if is_ending and (is_quota or any(place.node in nodes for place in running.places)):
+    for attempt in state.holders.stopping:
+        if is_quota or any(place.node in nodes for place in held(state, attempt)[0]):
             yield attempt
 
 
@@ -93,19 +93,27 @@ def grace_ms(state: State, attempt: AttemptId) -> int:
     return task.checkpoint.grace_ms if task.checkpoint else state.limits.stop_grace_ms
 
 
-def _candidates(state: State, shape: Shape, live: LiveWorkflow, now_ms: int, *, is_own: bool) -> Iterator[Victim]:
-    """Whoever may be stopped for it, with what that costs. `is_own`: only of its own tenant."""
+def _victims(state: State, shape: Shape, live: LiveWorkflow, block: QuotaBlock | None, now_ms: int) -> list[Victim]:
+    """Whoever may be stopped for it and would help, those first whose work is the least loss: so many at most. Where
+    its own quota is in the way, what others hold does not matter."""
+    relief = Relief(state, shape.ask, is_any=block is not None and not block.resource.startswith("gpus"))
+    found: list[Victim] = []
     if state.policy.preempt == "all":
-        for order, attempt, other in state.holders.of(live.tenant.path):
+        for order, attempt, other in relief.of(live.tenant.path):
             if other.row.priority < live.row.priority:
-                yield from _victim(state, LOWER_PRIORITY, other, attempt, order, now_ms)
-    over = () if is_own else lenders(levels_due(shape, live.tenant), amounts(shape.ask, 1))
-    if not over:
-        return
-    for path in state.holders.tenants():
+                found += _victim(state, LOWER_PRIORITY, other, attempt, order, now_ms)
+    if block is None or block.is_pool:
+        found += _borrowers(state, shape, live, relief, now_ms)
+    return nsmallest(LOOKED_COUNT, found)
+
+
+def _borrowers(state: State, shape: Shape, live: LiveWorkflow, relief: Relief, now_ms: int) -> Iterator[Victim]:
+    """Those who hold what is due to it, for as long as their tenant would hold more than its own."""
+    over = lenders(levels_due(shape, live.tenant), amounts(shape.ask, 1))
+    for path in state.holders.tenants() if over else ():
         tenant = state.tenancy.tenant(path)
         if tenant is not live.tenant and any(level.path in over for level in tenant.chain()):
-            for order, attempt, other in state.holders.of(path):
+            for order, attempt, other in relief.of(path):
                 yield from _victim(state, LENT, other, attempt, order, now_ms)
 
 
@@ -192,9 +200,8 @@ class Attempted:
     def __enter__(self) -> Attempted:
         self._space.__enter__()
         self._tenancy.__enter__()
-        for attempt, _, live in self._state.reserved():
-            if live.tasks[attempt.task].items[attempt.item].state == "stopping":
-                self.end(attempt)
+        for attempt in self._state.holders.stopping:
+            self.end(attempt)
         self._keep_promises()
         return self
 
@@ -231,19 +238,6 @@ class Attempted:
         ask = self._state.ask_of(attempt, live)
         return live, running.places, ask, amounts_on(ask, len(running.places), running.models)
 
-    def is_still_lent(self, attempt: AttemptId) -> bool:
-        """Does its tenant still hold more than its own, now that others have ended?"""
-        due = levels_due(self._shape, self._tenant)
-        return holds_lent(due, self._shape, self._state.workflows[attempt.workflow].tenant)
-
-    def fits_without(self, victims: list[Victim]) -> bool:
-        """Would it fit if all of them ended? Mostly not: then none need be tried one by one."""
-        state = self._state
-        with state.space.trial(), state.tenancy.trial():
-            for _, _, _, attempt in victims:
-                self.end(attempt)
-            return self.fits() is not None
-
     def fits(self) -> tuple[Place, ...] | None:
         """Where the gang would go."""
         state, shape = self._state, self._shape
@@ -253,27 +247,57 @@ class Attempted:
         models = allowed_models(state.tenancy, self._tenant, shape.ask, size)
         return find_places(state.space, shape.ask, shape.gang, size, self._domains, models)
 
+    def fits_without(self, attempts: list[AttemptId]) -> tuple[Place, ...] | None:
+        """Where it would go if these ended as well."""
+        with self.trial():
+            for attempt in attempts:
+                self.end(attempt)
+            return self.fits()
 
-def _enough(state: State, attempted: Attempted, victims: list[Victim]) -> list[AttemptId]:
-    """Victims in their order, until the gang fits; empty when all that may be stopped would not do."""
-    chosen: list[AttemptId] = []
-    for why, _, _, attempt in victims:
-        if len(chosen) >= state.policy.victims_count:
-            break
-        if why == LENT and not attempted.is_still_lent(attempt):
-            continue
-        attempted.end(attempt)
-        chosen.append(attempt)
-        if attempted.fits() is not None:
-            return chosen
-    return []
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """What ends within it has not ended afterwards."""
+        with self._state.space.trial(), self._state.tenancy.trial():
+            yield
+
+    def fair(self, victims: list[Victim]) -> list[AttemptId]:
+        """Of victims, in their order, those who may be stopped if all before them are: a tenant keeps what is its
+        own."""
+        state, found = self._state, list[AttemptId]()
+        due = levels_due(self._shape, self._tenant)
+        with state.tenancy.trial():
+            for why, _, _, attempt in victims:
+                tenant = state.workflows[attempt.workflow].tenant
+                if why == LOWER_PRIORITY or holds_lent(due, self._shape, tenant):
+                    state.tenancy.discharge(tenant, self._holding(attempt)[3])
+                    found.append(attempt)
+        return found
 
 
-def _spare(attempted: Attempted, chosen: list[AttemptId]) -> None:
-    """Drop each that is not needed after all, the dearest first."""
-    for attempt in reversed(list(chosen)):
-        attempted.undo(attempt)
-        if attempted.fits() is not None:
-            chosen.remove(attempt)
-        else:
+def _fewest(state: State, attempted: Attempted, victims: list[Victim]) -> list[AttemptId]:
+    """The first of them without whom the gang fits, and of those only whom it takes: most hold nothing where it goes.
+    Empty when all of them would not do."""
+    row = attempted.fair(victims)
+    found = fewest(len(row), lambda k: attempted.end(row[k]), attempted.trial, attempted.fits)
+    if found is None:
+        return []
+    chosen, nodes = row[: found[0]], {place.node for place in found[1]}  # only asked
+    there = [who for who in chosen if any(place.node in nodes for place in held(state, who)[0])]
+    if attempted.fits_without(there) is not None:
+        chosen = there
+    return _spared(attempted, chosen) if len(chosen) <= SPARED_COUNT else []
+
+
+def _spared(attempted: Attempted, chosen: list[AttemptId]) -> list[AttemptId]:
+    """Without each that is not needed after all, the dearest first."""
+    needed = list(chosen)
+    with attempted.trial():
+        for attempt in chosen:
             attempted.end(attempt)
+        for attempt in reversed(chosen):
+            attempted.undo(attempt)
+            if attempted.fits() is not None:
+                needed.remove(attempt)
+            else:
+                attempted.end(attempt)
+    return needed

@@ -21,6 +21,7 @@ from ffd.core.kinds import Entry, Lane, Shape
 from ffd.core.model import AttemptId, Place
 from ffd.core.schedule.ends import FOREVER_MS
 from ffd.core.schedule.place import find_places
+from ffd.core.schedule.relief import Relief, fewest, held
 from ffd.core.spec import Resources
 from ffd.core.state import State
 
@@ -45,39 +46,25 @@ def reserve(
 ) -> Reservation | None:
     """The earliest start of a gang that does not fit now; None when it would not fit on the empty cluster.
 
-    What runs is taken to end in the order of `ends`; the shortest part of that row after which the gang fits is found
-    by doubling and halving, so that most of it is not touched."""
-    if not ends:
-        return None
-    size = shape.sizes()[-1]
-
-    def fits_after(count: int) -> tuple[Place, ...] | None:
-        with state.space.trial() as trial:
-            for attempt in _ended(state, ends, count):
-                trial.give(*held(state, attempt))
-            return find_places(state.space, shape.ask, shape.gang, size, domains, models)
-
-    count = 1
-    while fits_after(min(count, len(ends))) is None:
-        if count >= len(ends):
-            return None
-        count *= 2
-    low, high = count // 2, min(count, len(ends))  # it does not fit after `low` ends, it does after `high`
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if fits_after(middle) is not None else (middle, high)
-    places = fits_after(high)
-    assert places is not None
-    mine = Counter(place.node for place in places)
-    counts_on = tuple(
-        attempt for attempt in _ended(state, ends, high) if any(place.node in mine for place in held(state, attempt)[0])
+    What runs is taken to end in the order of `ends`, as far as that helps; `counts_on` are those on its nodes."""
+    relief, size = Relief(state, shape.ask), shape.sizes()[-1]
+    row: dict[AttemptId, int] = {}  # -> when; of an attempt that is in it twice the first counts
+    for at_ms, _, attempt in ends:
+        if attempt in state.holders and relief.by(attempt):
+            row.setdefault(attempt, at_ms)
+    attempts = list(row)
+    found = fewest(
+        len(attempts),
+        lambda k: state.space.give(*held(state, attempts[k])),
+        state.space.trial,
+        lambda: find_places(state.space, shape.ask, shape.gang, size, domains, models),
     )
-    return Reservation(entry, shape.ask, ends[high - 1][0], places, counts_on, state.lanes.admitted_count)
-
-
-def _ended(state: State, ends: list[End], count: int) -> dict[AttemptId, None]:
-    """Who will have ended after the first `count` ends, in that order: each once, and only who holds something."""
-    return {attempt: None for _, _, attempt in ends[:count] if attempt in state.holders}
+    if found is None:
+        return None
+    count, places = found
+    mine = {place.node for place in places}  # only asked
+    counts_on = tuple(who for who in attempts[:count] if any(place.node in mine for place in held(state, who)[0]))
+    return Reservation(entry, shape.ask, row[attempts[count - 1]], places, counts_on, state.lanes.admitted_count)
 
 
 def binds(state: State, reservation: Reservation) -> bool:
@@ -91,13 +78,6 @@ def is_for(reservation: Reservation, lane: Lane) -> bool:
     """May gangs of this lane, which are of the reservation's shape, use it? Room that others were stopped to make is
     for the project alone that it is due to."""
     return reservation.lane is None or reservation.lane.project == lane.project
-
-
-def held(state: State, attempt: AttemptId) -> tuple[tuple[Place, ...], Resources]:
-    live = state.workflows[attempt.workflow]
-    running = live.tasks[attempt.task].items[attempt.item].live
-    assert running is not None
-    return running.places, state.ask_of(attempt, live)
 
 
 def conflicts(

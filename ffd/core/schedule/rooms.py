@@ -77,12 +77,7 @@ class Mirror:
 
     def room(self, ask: Resources, at: Ints | slice) -> Ints:
         """`NodeSpace.room` of each of these nodes, as if none lacked what is static."""
-        room = self.slots[at].copy()
-        for free, wanted in (
-            (self.cpu, ask.cpu_millis), (self.memory, ask.held_memory_bytes), (self.disk, ask.disk_bytes),
-        ):  # fmt: skip
-            if wanted:
-                np.minimum(room, free[at] // wanted, out=room)
+        room = self.room_beside_gpus(ask, at)
         if ask.gpu_count and ask.gpu_millis == WHOLE_MILLIS:
             np.minimum(room, self.whole[at] // ask.gpu_count, out=room)
         elif ask.gpu_count:
@@ -92,6 +87,22 @@ class Mirror:
             room[:] = 0 if slices is None else np.minimum(room, slices[at] // ask.mig_count)
         room[self.closed[at]] = 0
         return np.maximum(room, 0, out=room)
+
+    def room_beside_gpus(self, ask: Resources, at: Ints | slice) -> Ints:
+        """The same, were all GPUs free, open nodes or not."""
+        room = self.slots[at].copy()
+        for free, wanted in (
+            (self.cpu, ask.cpu_millis), (self.memory, ask.held_memory_bytes), (self.disk, ask.disk_bytes),
+        ):  # fmt: skip
+            if wanted:
+                np.minimum(room, free[at] // wanted, out=room)
+        return room
+
+    def room_when_empty(self, ask: Resources) -> Ints:
+        """Replicas that each node would hold if it were empty, as if none lacked what is static."""
+        by_kind = np.array([NodeSpace(node).room(ask) for node in self.kind_nodes], np.int64)
+        found: Ints = by_kind[self.kinds]
+        return found
 
 
 def _kind(node: Node) -> tuple[object, ...]:
@@ -103,11 +114,12 @@ def _kind(node: Node) -> tuple[object, ...]:
 
 
 class Rooms:
-    """The vectors of one kind of request. `room[k]`: replicas that node k holds now; `score[k]`: the higher the better,
-    -inf where there is no room; `total`: the sum of `room`; `having[n]`: nodes with room for just n."""
+    """The vectors of one kind of request. `room[k]`: replicas that node k holds now; `capacity[k]`: that it would hold
+    if it were empty; `score[k]`: the higher the better, -inf where there is no room; `total`: the sum of `room`;
+    `having[n]`: nodes with room for just n."""
 
     __slots__ = (
-        "_by_kind", "_domains", "_mirror", "_scorer", "_seen", "_stamp", "ask", "having", "hosts", "room", "score",
+        "_domains", "_mirror", "_scorer", "_seen", "_stamp", "ask", "capacity", "having", "hosts", "room", "score",
         "space", "total", "used_at",
     )  # fmt: skip
 
@@ -123,7 +135,7 @@ class Rooms:
         self._seen = -1  # `Space.change_count` up to which these vectors are right
         self._stamp = -1  # of the scorer: what it knows of recent requests
         self._domains: dict[str, Ints] = {}  # level -> room of each domain
-        self._by_kind: Ints = np.array([NodeSpace(node).room(ask) for node in mirror.kind_nodes], np.int64)
+        self.capacity: Ints = mirror.room_when_empty(ask) * self.hosts
         self.having: Ints = np.zeros(0, np.int64)
 
     def follow(self) -> None:
@@ -147,7 +159,7 @@ class Rooms:
         self.room = self._mirror.room(self.ask, slice(None))
         self.room[~self.hosts] = 0
         self.total = int(self.room.sum())
-        self.having = np.bincount(self.room, minlength=int(self._by_kind.max(initial=0)) + 1)
+        self.having = np.bincount(self.room, minlength=int(self.capacity.max(initial=0)) + 1)
         self._domains.clear()
         self.score = np.full(len(self.room), -np.inf)
         self._judge(np.flatnonzero(self.room))
@@ -184,11 +196,6 @@ class Rooms:
             for word, sums in self._domains.items():
                 sums[self.space.topology.level(word).ids[index]] += more
         self.score[index] = self._scorer.score(one, self.ask) if room else -np.inf
-
-    def capacity(self) -> Ints:
-        """Replicas that each node would hold if it were empty."""
-        found: Ints = self._by_kind[self._mirror.kinds] * self.hosts
-        return found
 
     def domain_rooms(self, level: Level) -> Ints:
         """Room of each domain of the level."""
@@ -254,3 +261,11 @@ def finder_of(space: Space) -> Finder:
         found = space.memo = Finder(space)
     assert isinstance(found, Finder)
     return found
+
+
+def tight_nodes(space: Space, ask: Resources) -> frozenset[str]:
+    """Nodes on which something besides GPUs is too short for as many replicas as the empty node would hold."""
+    mirror = finder_of(space).mirror
+    mirror.follow()
+    at = np.flatnonzero(mirror.room_beside_gpus(ask, slice(None)) < mirror.room_when_empty(ask))
+    return frozenset(space.order[index].node.name for index in at.tolist())
