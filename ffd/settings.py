@@ -126,6 +126,7 @@ MAY_BE_ZERO = frozenset(
         "local.slot_count",
         "limits.stop_grace_ms",
         "scheduling.reservations_count",
+        "scheduling.project_reservations_count",
         "scheduling.aging_points_count",
         "scheduling.patience_ms",
         "scheduling.usage_half_life_ms",

@@ -127,6 +127,12 @@ class Memory:
             return False
         return lanes.is_dirty or lanes.seen_version != self.space.version or self._is_overdue()
 
+    @property
+    def reservations_most_count(self) -> int:
+        """How many reservations there may be now."""
+        own = self.policy.project_reservations_count if len(self.lanes.projects) <= 1 else 0
+        return max(self.policy.reservations_count, own) if self.policy.reservations_count else 0
+
     def _is_overdue(self) -> bool:
         """Should a gang have started by forecast, and has not? What was kept for it may be for others meanwhile."""
         now_ms = self.now_ms

@@ -17,6 +17,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     order: str = "fair"  # fair | fifo | sjf: who goes first; fifo and sjf know neither tenants' shares nor priority
     backfill: bool = True  # may others go ahead of a gang that does not fit, without delaying it?
     reservations_count: int = 1  # gangs that wait for space and are sure of their start, at most at once
+    project_reservations_count: int = 4  # the same while only one project waits: submit order holds, shares would not
     overtakes_count: int = 16  # gangs that may overtake one whose start nobody knows, before room is kept for it
     preempt: str = "all"  # all | reclaim | off: stop gangs for what a tenant is due, and for a higher priority
     patience_ms: int = 600_000  # nobody is stopped for a gang that will start by itself within this time

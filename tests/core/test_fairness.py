@@ -162,6 +162,16 @@ def test_a_gang_finds_another_place_when_a_node_of_its_reservation_closes() -> N
     assert started_ms(cluster) is not None, "L8 it starved"
 
 
+@pytest.mark.parametrize(("projects", "count"), [(("large", "large"), 2), (("large", "other"), 1)])
+def test_later_heads_have_reservations_while_only_one_project_waits(projects: tuple[str, str], count: int) -> None:
+    cluster = Cluster(THERE, {"s": Behaviour(run_ms=SMALL_MS)})
+    timeouts = Timeouts(run_ms=60_000)
+    cluster.send(submit(spec(task("s", resources=gpus(4), replicas=2, timeouts=timeouts)), project="runs"))
+    heads = [task("g", resources=gpus(4), replicas=size, timeouts=timeouts) for size in (2, 1)]
+    cluster.send(*(submit(spec(head), project=project) for head, project in zip(heads, projects, strict=True)))
+    assert len(cluster.state.reservations) == count
+
+
 # ------------------------------------------------------------------------------------------------------------- EASY
 
 
@@ -177,7 +187,7 @@ def loads(draw: st.DrawFn) -> list[tuple[int, int, int]]:
 def test_nobody_starts_later_than_first_promised(load: list[tuple[int, int, int]]) -> None:
     """EASY: with exact declared durations and nobody who comes ahead of it, whoever was first in line keeps its start.
     With one reservation: those behind the first may be delayed by it, for theirs is then made anew."""
-    policy = Policy(reservations_count=1, preempt="off", aging_points_count=0)
+    policy = Policy(project_reservations_count=1, preempt="off", aging_points_count=0)
     seconds = {f"w{number}": load[number][2] for number in range(len(load))}
     cluster = Cluster(
         nodes(NODES_COUNT, gpu_count=GPUS),

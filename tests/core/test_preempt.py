@@ -8,6 +8,7 @@ import pytest
 
 from ffd.core import events as ev
 from ffd.core.commands import SetQuota
+from ffd.core.spec import Resources
 from ffd.testing.builders import gpus, nodes, spec, submit, task
 from ffd.testing.cluster import Behaviour, Cluster
 
@@ -46,3 +47,31 @@ def test_what_was_lent_and_comes_back_goes_to_whom_it_is_due(stop_ms: int, ask: 
         f"{ended_ms / 1000:.3f} due/b admitted",
         f"{ended_ms / 1000 + 1.1:.3f} lent/a admitted",
     ]
+
+
+def test_small_tasks_without_gpus_do_not_hide_the_gangs_to_stop() -> None:
+    """A hundred of them, on the same node, have less work to lose; but they hold nothing that the gang lacks."""
+    cluster = Cluster(nodes(1, gpu_count=8, cpu_millis=200_000), {"a": Behaviour(run_ms=100_000)})
+    cluster.send(quota("lent", 2), quota("due", 6))
+    small = task("a", resources=Resources(cpu_millis=1_000), foreach=tuple(range(100)))
+    cluster.send(submit(spec(task("a", resources=gpus(2), foreach=(1, 2, 3, 4))), project="lent"))
+    cluster.send(submit(spec(small), project="lent"))
+    cluster.run(5_000)
+    cluster.send(submit(spec(task("b", resources=gpus(4))), project="due"))
+    cluster.run(5_000)
+    assert told(cluster)[104:107] == ["5.000 lent/a preempted", "5.000 lent/a preempted", "5.200 due/b admitted"]
+
+
+def test_small_tasks_are_stopped_where_they_hold_what_is_short() -> None:
+    """The same, but the gang wants cpus too, and the small tasks have all of them."""
+    cluster = Cluster(nodes(1, gpu_count=8, cpu_millis=4_000), dict.fromkeys("as", Behaviour(run_ms=100_000)))
+    cluster.send(quota("lent", 2), quota("due", 6))
+    small = task("s", resources=Resources(cpu_millis=1_000), foreach=(1, 2, 3, 4))
+    cluster.send(submit(spec(task("a", resources=gpus(4)), small), project="lent"))
+    cluster.run(5_000)
+    both = Resources(gpu_count=4, cpu_millis=2_000)
+    cluster.send(submit(spec(task("b", resources=both)), project="due"))
+    cluster.run(5_000)
+    found = told(cluster)
+    assert found.count("5.000 lent/s preempted") == 2
+    assert "5.200 due/b admitted" in found

@@ -101,7 +101,7 @@ class Cycle:
         if shape.blocked_at != state.space.version or not state.policy.backfill:
             return True
         return shape in state.reservations or (
-            len(state.reservations) < state.policy.reservations_count and self._wants_reservation(shape)
+            len(state.reservations) < state.reservations_most_count and self._wants_reservation(shape)
         )
 
     def _wants_reservation(self, shape: Shape) -> bool:
@@ -296,7 +296,7 @@ class Cycle:
 
     def _has_one_left(self) -> bool:
         """Is there a reservation left? One of a gang that comes later in this order makes room."""
-        reservations, most_count = self._state.reservations, self._state.policy.reservations_count
+        reservations, most_count = self._state.reservations, self._state.reservations_most_count
         later = [shape for shape in reservations if shape not in self._ahead]
         if len(reservations) >= most_count and later and most_count:
             del reservations[later[-1]]

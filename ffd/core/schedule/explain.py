@@ -226,8 +226,8 @@ class _Examination:
             return f"that of its kind is for {who}, which comes first"
         if not policy.backfill:
             return "nobody may overtake it"
-        if len(self.state.reservations) >= policy.reservations_count:
-            count = policy.reservations_count
+        count = self.state.reservations_most_count
+        if len(self.state.reservations) >= count:
             return (
                 f"all {count} are for gangs that come first"
                 if count > 1

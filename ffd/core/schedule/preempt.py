@@ -28,7 +28,7 @@ from ffd.core.state import State
 from ffd.core.tenancy import Amounts, Tenant, amounts, amounts_on
 
 LENT, LOWER_PRIORITY = 0, 1
-LOOKED_COUNT = 1_024  # victims that are tried at most: more would hold the loop up
+LOOKED_MOST_COUNT = 1_024  # victims that are tried at most: more would hold the loop up
 SPARED_COUNT = 256  # of those, how many one gang may take at first, of which some are not needed after all
 Victim = tuple[int, int, int, AttemptId]  # why, work lost, order of admission, who
 
@@ -94,8 +94,9 @@ def grace_ms(state: State, attempt: AttemptId) -> int:
 
 
 def _victims(state: State, shape: Shape, live: LiveWorkflow, block: QuotaBlock | None, now_ms: int) -> list[Victim]:
-    """Whoever may be stopped for it and would help, those first whose work is the least loss: so many at most. Where
-    its own quota is in the way, what others hold does not matter."""
+    """Whoever may be stopped for it and would help, those first whose work is the least loss. So many at most as
+    one preemption may stop, or as there are nodes: on a large cluster the cheapest are thinly spread, and it may take
+    a whole node. Where its own quota is in the way, what others hold does not matter."""
     relief = Relief(state, shape.ask, is_any=block is not None and not block.resource.startswith("gpus"))
     found: list[Victim] = []
     if state.policy.preempt == "all":
@@ -104,7 +105,8 @@ def _victims(state: State, shape: Shape, live: LiveWorkflow, block: QuotaBlock |
                 found += _victim(state, LOWER_PRIORITY, other, attempt, order, now_ms)
     if block is None or block.is_pool:
         found += _borrowers(state, shape, live, relief, now_ms)
-    return nsmallest(LOOKED_COUNT, found)
+    looked_count = min(LOOKED_MOST_COUNT, max(state.policy.victims_count, len(state.space.nodes)))
+    return nsmallest(looked_count, found)
 
 
 def _borrowers(state: State, shape: Shape, live: LiveWorkflow, relief: Relief, now_ms: int) -> Iterator[Victim]:
