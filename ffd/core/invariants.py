@@ -20,6 +20,10 @@ from ffd.core.state import State
 from ffd.core.tenancy import ONE_WORKFLOW, Tenancy, Tenant, amounts_on
 
 
+class Broken(AssertionError):
+    """An invariant does not hold: raised by whoever checks as it goes."""
+
+
 def check(state: State) -> list[str]:
     """Every invariant that is broken, in words; empty = all hold. To be called between steps, not within one."""
     faults = [*_space(state), *_marks(state), *_counts(state), *_tenants(state), *_queue(state)]

@@ -24,7 +24,7 @@ import msgspec
 from ffd.core import effects as ef
 from ffd.core.commands import Accepted, AnyCommand, Submit
 from ffd.core.events import NodesChanged
-from ffd.core.invariants import check
+from ffd.core.invariants import Broken, check
 from ffd.core.limits import Limits
 from ffd.core.model import AttemptId, Place, Timer
 from ffd.core.reports import (
@@ -52,10 +52,6 @@ TERM, KILL = 15, 9
 LEAST_STALE_COUNT = 1_000  # settings in the heap of timers that no longer count, before a clean-up is worth it
 
 
-class Broken(AssertionError):
-    """An invariant does not hold (only with `check_every_count`)."""
-
-
 class _Living(msgspec.Struct, gc=False):
     """An attempt that runs: the whole gang. `token` names the one entry of the heap of exits that still counts."""
 
@@ -72,7 +68,8 @@ class World:
 
     `behave(order, tag)` says what each replica of a launch does; a gang ends as a whole: when `exit_code` is not 0,
     rank 0 fails with it. An attempt that declares `checkpoint` and is stopped has saved what it did: the next attempt
-    of its item runs only for the rest. `check_every_count`: invariants are checked every so many steps (0 = never)."""
+    of its item runs only for the rest. `check_every_count`: invariants are checked every so many steps (0 = never);
+    Broken, when one does not hold."""
 
     def __init__(self, state: State, behave: Behave, *, now_ms: int = 0, check_every_count: int = 0) -> None:
         self.state = state

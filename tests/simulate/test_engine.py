@@ -13,6 +13,7 @@ import pytest
 
 from ffd.core import effects as ef
 from ffd.core import events as ev
+from ffd.core.invariants import Broken
 from ffd.core.commands import Cancel
 from ffd.core.effects import Launch
 from ffd.core.limits import Limits
@@ -20,7 +21,7 @@ from ffd.core.reports import InventoryReported, Recovered
 from ffd.core.spec import Checkpoint, Spec, Timeouts
 from ffd.core.state import State
 from ffd.plugins.behaviour import Behaviour
-from ffd.simulate.engine import UNBOUNDED, Broken, World
+from ffd.simulate.engine import UNBOUNDED, World
 from ffd.testing.builders import gpus, nodes, spec, submit, task
 from ffd.testing.cluster import Behaviour as Runs
 from ffd.testing.cluster import Cluster
