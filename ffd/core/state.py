@@ -231,6 +231,7 @@ class State(Memory):
         item = self._move_item(e.attempt, "AttemptStopping", at_ms)[2]
         assert item.live is not None
         item.live.stop_cause = e.cause
+        item.live.stop_grace_ms = e.grace_ms
         self.holders.stop(e.attempt)
 
     def _outputs_set(self, e: ev.OutputsSet, at_ms: int) -> None:
