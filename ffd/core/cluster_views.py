@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 
-from ffd.core.admit.order import Candidate, in_order
+from ffd.core.admit.order import Candidate, head_of, in_order
 from ffd.core.health import NodeMark, closed_text, failures_text
 from ffd.core.model import Node
 from ffd.core.nodes import Victim, select, victims
@@ -22,6 +22,8 @@ from ffd.core.schedule.subject import gang_text
 from ffd.core.space import Trial
 from ffd.core.state import State
 from ffd.errors import Refusal
+
+QUEUE_MOST_COUNT = 1_000  # lanes that are shown one by one
 
 # ------------------------------------------------------------------------------------------------------------- nodes
 
@@ -143,21 +145,45 @@ def _largest_domains(state: State, nodes: list[Node]) -> dict[str, int]:
 # ------------------------------------------------------------------------------------------------------------- queue
 
 
-def queue_pages(state: State) -> list[QueuePage]:
-    """Lanes of waiting gangs, in scheduling order of their heads. Costs what the lanes cost, not what waits in them."""
+def queue_pages(state: State, project: str = "") -> list[QueuePage]:
+    """Lanes of waiting gangs, of one project or of all, in scheduling order of their heads: the first QUEUE_MOST_COUNT,
+    and how many gangs wait in those behind them. Costs what these cost, not what waits in them, or behind them."""
     pages: list[QueuePage] = []
-    for candidate in in_order(state):
-        lane, entry = candidate.lane, candidate.entry
-        live = state.workflows[entry[1]]
-        name = live.dag.names[entry[3]]
-        pages.append(
-            QueuePage(
-                position=len(pages) + 1, project=live.row.project, gang=gang_text(live.dag.tasks[name]),
-                waiting_count=lane.count, head=f"{live.row.handle}/{name}[{entry[4]}]",
-                reason=lane_text(state, lane, live, name), expected_at_ms=_expected_at_ms(state, candidate),
-            )
-        )  # fmt: skip
+    position = shown_count = 0
+    for lanes in in_order(state):
+        if project and lanes[0].project not in ("", project):  # "": lanes of all projects (fifo, sjf)
+            position += len(lanes)
+            continue
+        heads = (head_of(state, lane) for lane in lanes)
+        for candidate in sorted(head for head in heads if head is not None):
+            position += 1
+            page = _queue_page(state, candidate, position)
+            if not project or page.project == project:
+                pages.append(page)
+                shown_count += page.waiting_count
+            if len(pages) == QUEUE_MOST_COUNT:
+                return [*pages, *_behind(state, project, position, shown_count)]
     return pages
+
+
+def _behind(state: State, project: str, position: int, shown_count: int) -> list[QueuePage]:
+    """One page for all that is not shown; none when that is nothing."""
+    lanes = state.lanes.lanes.values()
+    count = sum(lane.count for lane in lanes if not project or lane.project in ("", project)) - shown_count
+    reason = "not shown: these come later" + ("" if project else "; ask for one project to see its own")
+    rest = QueuePage(position=position + 1, project=project, gang="", waiting_count=count, head="", reason=reason)
+    return [rest] if count > 0 else []
+
+
+def _queue_page(state: State, candidate: Candidate, position: int) -> QueuePage:
+    lane, entry = candidate.lane, candidate.entry
+    live = state.workflows[entry[1]]
+    name = live.dag.names[entry[3]]
+    return QueuePage(
+        position=position, project=live.row.project, gang=gang_text(live.dag.tasks[name]),
+        waiting_count=lane.count, head=f"{live.row.handle}/{name}[{entry[4]}]",
+        reason=lane_text(state, lane, live, name), expected_at_ms=_expected_at_ms(state, candidate),
+    )  # fmt: skip
 
 
 def _expected_at_ms(state: State, candidate: Candidate) -> int:
