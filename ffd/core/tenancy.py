@@ -114,13 +114,17 @@ class Tenancy:
         self.nodes: dict[str, Tenant] = {"": self.root}
         self.capacity: dict[str, int] = {}
         self.models: tuple[str, ...] = ()
-        self._unlent: frozenset[str] = frozenset()  # resources of which somebody does not lend all; asked, never walked
-        self._bounded: frozenset[str] = frozenset()  # resources of which somebody has a quota; asked, never walked
-        self.has_quotas = False  # does anybody have one?
+        self._unlent: dict[str, int] = {}  # resource -> nodes that do not lend all they have of it
+        self._bounded: dict[str, int] = {}  # resource -> nodes that have a quota of it
         self.rules_count = 0  # how often rules changed
         self._over: dict[str, Tenant] = {}  # nodes with an excuse
         self._changed: list[Tenant] = []
         self._trial: list[Callable[[], None]] | None = None  # how to undo what a trial did, oldest first
+
+    @property
+    def has_quotas(self) -> bool:
+        """Does anybody have one?"""
+        return bool(self._bounded)
 
     # ------------------------------------------------------------------------------------------------------ the tree
 
@@ -154,7 +158,7 @@ class Tenancy:
         for node in self.nodes.values():
             if node.declared or node.usage:
                 needed.update((above.path, None) for above in node.chain())
-        order = reversed(self._parents_first())
+        order = reversed(self._parents_first(self.root))
         return {node.path: node for node in order if node.path not in needed}
 
     def declare(self, rows: Mapping[str, TenantRow]) -> None:
@@ -162,16 +166,22 @@ class Tenancy:
         sure that there is no loop in the end; nor is there one on the way, whatever the order: who moves goes to the
         root first."""
         moves: list[tuple[Tenant, Tenant]] = []
+        bounded = set(self._bounded)  # only compared
         for path, row in rows.items():
             node = self.tenant(path)
-            node.row, node.declared = row, True
+            node.declared = True
+            self._take_row(node, row)
+            self._hand_down(node)
+            self._excuse(node)
             parent = self.tenant(path.rpartition("/")[0] if row.parent is None else row.parent)
             if path and node.parent is not parent:
                 moves.append((node, parent))
                 self._move(node, self.root)
         for node, parent in moves:
             self._move(node, parent)
-        self._rules_changed()
+        if moves or bounded != self._bounded.keys():
+            self._derive()
+        self.rules_count += 1
 
     def _move(self, node: Tenant, parent: Tenant) -> None:
         old = node.parent
@@ -187,40 +197,44 @@ class Tenancy:
         parent.children[node.path] = node
         node.parent = parent
 
-    def _rules_changed(self) -> None:
-        """Derive anew, for all nodes, what follows from rows and usage. Rare: rules change by hand."""
-        self.rules_count += 1
-        self._unlent = frozenset(
-            resource for node in self.nodes.values() for resource, quota in node.row.quotas.items() if quota.unlent
-        )
-        order = self._parents_first()
-        self._bounded = frozenset(resource for node in order for resource in node.row.quotas)
-        self.has_quotas = bool(self._bounded)
+    def _derive(self) -> None:
+        """Derive anew, for all nodes, what follows from rows and usage: when one moved, or another resource is bounded
+        than before. Rare: one by one, rules change little."""
+        order = self._hand_down(self.root)
+        for node in order:
+            node.reserve, node.lent = {}, {}
+            self._excuse(node)
+        for node in reversed(order):
+            if node.parent is not None:
+                _shift(node.parent.reserve, {r: node.kept_back(r) for r in self._unlent}, 1)
+                _shift(node.parent.lent, {r: node.above_own(r) for r in node.usage if r in self._bounded}, 1)
+
+    def _hand_down(self, top: Tenant) -> list[Tenant]:
+        """What follows from its row for it and all below. Returns those, parents first."""
+        order = self._parents_first(top)
         for node in order:
             above = node.parent
             node.is_open = node.row.enabled and (above is None or above.is_open)
             node.quoted = frozenset((*node.row.quotas, *(above.quoted if above else ())))
             node.has_quota = bool(node.quoted)
-            node.reserve, node.lent = {}, {}
-            node.excused = {
-                resource: node.usage[resource]
-                for resource, quota in node.row.quotas.items()
-                if quota.bound is not None and node.usage.get(resource, 0) > quota.bound
-            }
             self._mark(node)
-        for node in reversed(order):
-            for resource in sorted(self._unlent):
-                kept = node.kept_back(resource)
-                if kept and node.parent is not None:
-                    node.parent.reserve[resource] = node.parent.reserve.get(resource, 0) + kept
-        for node in order if self.has_quotas else ():
-            if node.parent is not None:
-                above_own = {r: node.above_own(r) for r in node.usage if r in self._bounded}
-                _shift(node.parent.lent, {r: much for r, much in above_own.items() if much}, 1)
-        self._over = {node.path: node for node in order if node.excused}
+        return order
 
-    def _parents_first(self) -> list[Tenant]:
-        order = [self.root]
+    def _excuse(self, node: Tenant) -> None:
+        """What it holds above a bound now may stay."""
+        node.excused = {
+            resource: node.usage[resource]
+            for resource, quota in node.row.quotas.items()
+            if quota.bound is not None and node.usage.get(resource, 0) > quota.bound
+        }
+        if node.excused:
+            self._over[node.path] = node
+        else:
+            self._over.pop(node.path, None)
+
+    @staticmethod
+    def _parents_first(top: Tenant) -> list[Tenant]:
+        order = [top]
         for node in order:  # it grows while it is walked
             order.extend(node.children.values())
         return order
@@ -253,10 +267,10 @@ class Tenancy:
         if self.half_life_ms:
             for level in tenant.chain():
                 self.past_of(level)  # what was held until now
-        if self._unlent and not self._unlent.isdisjoint(amounts):
+        if self._unlent and not self._unlent.keys().isdisjoint(amounts):
             self._add_with_reserves(tenant, amounts, sign)
             return
-        is_bounded = not self._bounded.isdisjoint(amounts)
+        is_bounded = not self._bounded.keys().isdisjoint(amounts)
         node: Tenant | None = tenant
         while node is not None:
             if is_bounded:
@@ -309,19 +323,23 @@ class Tenancy:
         self._take_row(tenant, row)
 
     def _take_row(self, tenant: Tenant, row: TenantRow) -> None:
-        before = {resource: tenant.kept_back(resource) for resource in row.quotas}
-        had = {resource: tenant.above_own(resource) for resource in row.quotas}
+        """This is its row from now on; what it and those above it keep back and have lent is exact again."""
+        old, resources = tenant.row.quotas, {**tenant.row.quotas, **row.quotas}
+        before = {resource: tenant.kept_back(resource) for resource in resources}
+        had = {resource: tenant.above_own(resource) for resource in resources}
         tenant.row = row
-        self._mark(tenant)
+        for quotas, sign in ((old, -1), (row.quotas, 1)):
+            _shift(self._bounded, dict.fromkeys(quotas, 1), sign)
+            _shift(self._unlent, {resource: 1 for resource, quota in quotas.items() if quota.unlent}, sign)
+        for node in tenant.chain():
+            self._mark(node)
         if tenant.parent is not None:
-            changes = {resource: tenant.above_own(resource) - own for resource, own in had.items()}
-            _shift(tenant.parent.lent, {resource: change for resource, change in changes.items() if change}, 1)
-        for resource in row.quotas:
+            _shift(tenant.parent.lent, {resource: tenant.above_own(resource) - own for resource, own in had.items()}, 1)
+        for resource in resources:
             change, above = tenant.kept_back(resource) - before[resource], tenant.parent
             while change and above is not None:
                 kept = above.kept_back(resource)
                 _shift(above.reserve, {resource: change}, 1)
-                self._mark(above)
                 change, above = above.kept_back(resource) - kept, above.parent
 
     def suppose_nodes(self, nodes: tuple[Node, ...]) -> None:
