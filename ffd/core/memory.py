@@ -205,10 +205,11 @@ class Memory:
 
     def _set_nodes(self, nodes: tuple[Node, ...]) -> None:
         self.nodes = nodes
-        self.space.replace(nodes)
+        fresh = self.space.replace(nodes)
         self.tenancy.set_nodes(nodes)
-        for attempt_id, attempt, live in self.reserved():
-            self.space.take(attempt.places, live.dag.tasks[attempt_id.task].resources)
+        for attempt_id, attempt, live in self.reserved() if fresh else ():
+            there = tuple(place for place in attempt.places if place.node in fresh)
+            self.space.take(there, live.dag.tasks[attempt_id.task].resources)
 
     def _close_or_open(self, node: str) -> None:
         """The books on free space know which nodes take no work. A gang that was promised a place there needs another,

@@ -13,6 +13,7 @@ be admitted (admit.quota), or who goes first (admit.share, admit.order).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -417,10 +418,12 @@ class Tenancy:
     def set_nodes(self, nodes: tuple[Node, ...]) -> None:
         """The cluster has these nodes from now on."""
         capacity: dict[str, int] = {}
-        for node in nodes:
-            _shift(capacity, _capacity_of(node), 1)
+        sizes = list(map(_size_of, nodes))
+        of_size = dict(zip(sizes, nodes, strict=True))
+        for size, count in Counter(sizes).items():
+            _shift(capacity, _capacity_of(of_size[size]), count)
         self.capacity = capacity
-        self.models = tuple(sorted({node.gpu_type for node in nodes if node.gpu_count and node.gpu_type}))
+        self.models = tuple(sorted({node.gpu_type for node in of_size.values() if node.gpu_count and node.gpu_type}))
         for tenant in self.nodes.values():
             self._mark(tenant)
 
@@ -442,6 +445,12 @@ def _shift(books: dict[str, int], amounts: Amounts, sign: int) -> None:
             books[resource] = left
         else:
             books.pop(resource, None)
+
+
+def _size_of(node: Node) -> tuple[object, ...]:
+    """Nodes of one size add the same to the capacity."""
+    sizes = (node.gpu_type, node.gpu_count, node.cpu_millis, node.memory_bytes, node.disk_bytes, node.slot_count)
+    return (*sizes, *sorted(node.mig.items())) if node.mig else sizes
 
 
 def _capacity_of(node: Node) -> dict[str, int]:

@@ -200,8 +200,8 @@ BUGS = [
     ),
     Bug(
         "a closed node takes work", "S7", "core/space.py",
-        "            space.is_closed = is_closed\n",
-        "            space.is_closed = False\n",
+        "                space.is_closed = name in self.closed\n",
+        "                space.is_closed = False\n",
         golden("node_cordon"),
     ),
     Bug(
