@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from ffd.core.admit.order import Candidate, head_of, in_order
 from ffd.core.health import NodeMark, closed_text, failures_text
@@ -20,6 +21,7 @@ from ffd.core.schedule.explain import lane_text
 from ffd.core.schedule.place import find_places
 from ffd.core.schedule.subject import gang_text
 from ffd.core.space import Trial
+from ffd.core.spec import Gang, Resources
 from ffd.core.state import State
 from ffd.errors import Refusal
 
@@ -206,13 +208,16 @@ def drain_page(
     names = select(state, nodes, labels)
     if isinstance(names, Refusal):
         raise names
+    closed = frozenset(names)  # only asked
     found = sorted(victims(state, names), key=lambda one: (-one.live.row.priority, one.attempt))
     with state.space.trial() as trial:
         for name in names:
             trial.close(name, "drained")
         for victim in found:
-            trial.give(victim.running.places, victim.live.dag.tasks[victim.attempt.task].resources)
-        stops = tuple(_stop_page(state, trial, victim, grace_ms, now_ms) for victim in found)
+            beside = tuple(place for place in victim.running.places if place.node not in closed)
+            trial.give(beside, victim.live.dag.tasks[victim.attempt.task].resources)
+        elsewhere = _elsewhere(state, trial, found)
+    stops = tuple(map(partial(_stop_page, state, grace_ms, now_ms), found, elsewhere))
     return DrainPage(
         nodes=names, stops=stops, replica_count=sum(stop.replica_count for stop in stops),
         gpu_millis=sum(stop.gpu_millis for stop in stops),
@@ -221,12 +226,27 @@ def drain_page(
     )  # fmt: skip
 
 
-def _stop_page(state: State, trial: Trial, victim: Victim, grace_ms: int | None, now_ms: int) -> StopPage:
+def _elsewhere(state: State, trial: Trial, found: list[Victim]) -> list[tuple[str, ...]]:
+    """The nodes where each could go once those before it have gone there; () = none. There is less room for each next
+    one, so what did not fit once is not looked for again."""
+    nodes: list[tuple[str, ...]] = []
+    hopeless: set[tuple[Resources, Gang]] = set()  # only asked
+    for victim in found:
+        task = victim.live.dag.tasks[victim.attempt.task]
+        places = None
+        if (task.resources, task.gang) not in hopeless:
+            places = find_places(state.space, task.resources, task.gang, task.gang.replicas)
+        if places is None:
+            hopeless.add((task.resources, task.gang))
+        else:
+            trial.take(places, task.resources)
+        nodes.append(tuple(dict.fromkeys(place.node for place in places or ())))
+    return nodes
+
+
+def _stop_page(state: State, grace_ms: int | None, now_ms: int, victim: Victim, elsewhere: tuple[str, ...]) -> StopPage:
     attempt, running, live = victim.attempt, victim.running, victim.live
     task = live.dag.tasks[attempt.task]
-    places = find_places(state.space, task.resources, task.gang, task.gang.replicas)
-    if places is not None:
-        trial.take(places, task.resources)
     began_at_ms = max(running.running_at_ms, running.saved_at_ms)
     default_ms = task.checkpoint.grace_ms if task.checkpoint else state.limits.stop_grace_ms
     return StopPage(
@@ -235,5 +255,5 @@ def _stop_page(state: State, trial: Trial, victim: Victim, grace_ms: int | None,
         gpu_millis=task.resources.held_gpu_millis * len(running.places),
         lost_ms=max(now_ms - began_at_ms, 0) if running.running_at_ms else 0, has_checkpoint=running.saved_at_ms > 0,
         grace_ms=default_ms if grace_ms is None else grace_ms,
-        elsewhere=tuple(dict.fromkeys(place.node for place in places or ())),
+        elsewhere=elsewhere,
     )  # fmt: skip
