@@ -16,8 +16,8 @@ from ffd.core.model import Node
 from ffd.core.nodes import Victim, select, victims
 from ffd.core.nodespace import NodeSpace
 from ffd.core.pages import DrainPage, GpuPage, HoldPage, NodeDetail, NodePage, QueuePage, StopPage
+from ffd.core.schedule.admissible import lane_text
 from ffd.core.schedule.ends import FOREVER_MS
-from ffd.core.schedule.explain import lane_text
 from ffd.core.schedule.place import find_places
 from ffd.core.schedule.subject import gang_text
 from ffd.core.space import Trial

@@ -11,6 +11,7 @@ from typing import Any, Self, cast
 
 import msgspec
 
+from ffd.core.amounts import amounts_on
 from ffd.core.dag import Dag, is_met
 from ffd.core.forecast import Forecast, Learnt
 from ffd.core.health import Health, NodeMark, closed_text
@@ -24,7 +25,7 @@ from ffd.core.policy import Policy
 from ffd.core.space import Space
 from ffd.core.spec import Resources, Spec
 from ffd.core.spec import Task as TaskSpec
-from ffd.core.tenancy import ONE_WORKFLOW, Tenancy, amounts_on
+from ffd.core.tenancy import ONE_WORKFLOW, Tenancy
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_workflow = msgspec.msgpack.Decoder(Workflow).decode

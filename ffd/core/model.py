@@ -122,7 +122,7 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Quota(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What one tenant may hold of one resource, in the resource's unit (see `core.tenancy`).
+    """What one tenant may hold of one resource, in the resource's unit (see `core.amounts`).
 
     `nominal` is its own; what is above it is borrowed from the level above, at most `borrow_max` (None = as much as the
     levels above have). What of it lies idle may be lent to siblings, at most `lend_max` (None = all of it)."""

@@ -3,34 +3,21 @@
 Each prefix of a project's path is a node (`research/llm` -> `research/llm`, `research`, the root ""): declared by
 SetTenant or SetQuota, or made when first needed. A moved node keeps its path and hangs under another parent.
 
-Resources and their units: `gpus` and `gpus/<model>` in thousandths of a GPU (a MIG slice is its part of a GPU, and
-as 1000 of `gpus/<profile>`), `cpus` in thousandths, `memory` and `storage` in bytes, `pods` (replicas) and `workflows`
-(live ones) as counts. *Amounts* are dicts {resource: amount > 0}.
-
-Changed by `State.apply` and by trials only; read by `core.admit` and `core.schedule`. Never here: whether something may
-be admitted (admit.quota), or who goes first (admit.share, admit.order).
+Changed by `State.apply` and by trials only; read by `core.admit` and `core.schedule`. Never here: units (amounts),
+whether something may be admitted (admit.quota), or who goes first (admit.share, admit.order).
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
+from ffd.core.amounts import Amounts, capacity_of, shift
 from ffd.core.model import Node, TenantRow
 from ffd.core.past import TICKS, settled, tick_of
-from ffd.core.spec import Resources
 
-Amounts = Mapping[str, int]
-
-BYTES = frozenset({"memory", "storage"})
-COUNTS = frozenset({"pods", "workflows"})
-MODEL_PREFIX = "gpus/"
-RESOURCES = ("gpus", "cpus", "memory", "storage", "pods", "workflows")
-GPU_MILLIS = 1_000
 NOTED_TICKS = TICKS // 4  # a restart forgets at most a quarter of a half-life
-GPU_SLICES = 7  # compute slices of a GPU that is cut by MIG
 UNDECLARED = TenantRow()
 ONE_WORKFLOW: Amounts = {"workflows": 1}
 
@@ -191,9 +178,9 @@ class Tenancy:
         for above in (*old.chain(), *parent.chain()):
             self.past_of(above)  # the past stays where it was, and is forgotten there
         for above in old.chain():
-            _shift(above.usage, node.usage, -1)
+            shift(above.usage, node.usage, -1)
         for above in parent.chain():
-            _shift(above.usage, node.usage, 1)
+            shift(above.usage, node.usage, 1)
         del old.children[node.path]
         parent.children[node.path] = node
         node.parent = parent
@@ -207,8 +194,8 @@ class Tenancy:
             self._excuse(node)
         for node in reversed(order):
             if node.parent is not None:
-                _shift(node.parent.reserve, {r: node.kept_back(r) for r in self._unlent}, 1)
-                _shift(node.parent.lent, {r: node.above_own(r) for r in node.usage if r in self._bounded}, 1)
+                shift(node.parent.reserve, {r: node.kept_back(r) for r in self._unlent}, 1)
+                shift(node.parent.lent, {r: node.above_own(r) for r in node.usage if r in self._bounded}, 1)
 
     def _hand_down(self, top: Tenant) -> list[Tenant]:
         """What follows from its row for it and all below. Returns those, parents first."""
@@ -277,7 +264,7 @@ class Tenancy:
             if is_bounded:
                 self._hold(node, amounts, sign)
             else:
-                _shift(node.usage, amounts, sign)
+                shift(node.usage, amounts, sign)
             if not node.is_marked:
                 self._mark(node)
             node = node.parent
@@ -285,10 +272,10 @@ class Tenancy:
     def _hold(self, node: Tenant, amounts: Amounts, sign: int) -> None:
         """Add to its usage; what it holds above its own is lent by the level above."""
         before = {resource: node.above_own(resource) for resource in amounts if resource in self._bounded}
-        _shift(node.usage, amounts, sign)
+        shift(node.usage, amounts, sign)
         if node.parent is not None:
             changes = {resource: node.above_own(resource) - had for resource, had in before.items()}
-            _shift(node.parent.lent, {resource: change for resource, change in changes.items() if change}, 1)
+            shift(node.parent.lent, {resource: change for resource, change in changes.items() if change}, 1)
 
     def _add_with_reserves(self, tenant: Tenant, amounts: Amounts, sign: int) -> None:
         for resource, amount in amounts.items():
@@ -297,7 +284,7 @@ class Tenancy:
                 before = node.kept_back(resource)
                 self._hold(node, {resource: amount}, sign)
                 if change:
-                    _shift(node.reserve, {resource: change}, 1)
+                    shift(node.reserve, {resource: change}, 1)
                 change = node.kept_back(resource) - before
                 self._mark(node)
 
@@ -330,17 +317,17 @@ class Tenancy:
         had = {resource: tenant.above_own(resource) for resource in resources}
         tenant.row = row
         for quotas, sign in ((old, -1), (row.quotas, 1)):
-            _shift(self._bounded, dict.fromkeys(quotas, 1), sign)
-            _shift(self._unlent, {resource: 1 for resource, quota in quotas.items() if quota.unlent}, sign)
+            shift(self._bounded, dict.fromkeys(quotas, 1), sign)
+            shift(self._unlent, {resource: 1 for resource, quota in quotas.items() if quota.unlent}, sign)
         for node in tenant.chain():
             self._mark(node)
         if tenant.parent is not None:
-            _shift(tenant.parent.lent, {resource: tenant.above_own(resource) - own for resource, own in had.items()}, 1)
+            shift(tenant.parent.lent, {resource: tenant.above_own(resource) - own for resource, own in had.items()}, 1)
         for resource in resources:
             change, above = tenant.kept_back(resource) - before[resource], tenant.parent
             while change and above is not None:
                 kept = above.kept_back(resource)
-                _shift(above.reserve, {resource: change}, 1)
+                shift(above.reserve, {resource: change}, 1)
                 change, above = above.kept_back(resource) - kept, above.parent
 
     def suppose_nodes(self, nodes: tuple[Node, ...]) -> None:
@@ -417,13 +404,8 @@ class Tenancy:
 
     def set_nodes(self, nodes: tuple[Node, ...]) -> None:
         """The cluster has these nodes from now on."""
-        capacity: dict[str, int] = {}
-        sizes = list(map(_size_of, nodes))
-        of_size = dict(zip(sizes, nodes, strict=True))
-        for size, count in Counter(sizes).items():
-            _shift(capacity, _capacity_of(of_size[size]), count)
-        self.capacity = capacity
-        self.models = tuple(sorted({node.gpu_type for node in of_size.values() if node.gpu_count and node.gpu_type}))
+        self.capacity = capacity_of(nodes)
+        self.models = tuple(sorted({node.gpu_type for node in nodes if node.gpu_count and node.gpu_type}))
         for tenant in self.nodes.values():
             self._mark(tenant)
 
@@ -435,76 +417,3 @@ def _missing(paths: tuple[str, ...], nodes: Mapping[str, Tenant]) -> dict[str, N
             missing[path] = None
             path = path.rpartition("/")[0]
     return missing
-
-
-def _shift(books: dict[str, int], amounts: Amounts, sign: int) -> None:
-    """Add; what becomes nothing has no entry."""
-    for resource, amount in amounts.items():
-        left = books.get(resource, 0) + sign * amount
-        if left:
-            books[resource] = left
-        else:
-            books.pop(resource, None)
-
-
-def _size_of(node: Node) -> tuple[object, ...]:
-    """Nodes of one size add the same to the capacity."""
-    sizes = (node.gpu_type, node.gpu_count, node.cpu_millis, node.memory_bytes, node.disk_bytes, node.slot_count)
-    return (*sizes, *sorted(node.mig.items())) if node.mig else sizes
-
-
-def _capacity_of(node: Node) -> dict[str, int]:
-    gpus = node.gpu_count * GPU_MILLIS
-    slices = sum(count * slice_millis(profile) for profile, count in node.mig.items())
-    found = {
-        "gpus": gpus + slices, "cpus": node.cpu_millis, "memory": node.memory_bytes, "storage": node.disk_bytes,
-        "pods": node.slot_count,
-    }  # fmt: skip
-    if node.gpu_type:
-        found[f"{MODEL_PREFIX}{node.gpu_type}"] = gpus
-    for profile, count in node.mig.items():
-        found[f"{MODEL_PREFIX}{profile}"] = count * GPU_MILLIS
-    return {resource: amount for resource, amount in found.items() if amount}
-
-
-def slice_millis(profile: str) -> int:
-    """How much of a GPU one MIG slice is: `3g.40gb` has three of its seven compute slices."""
-    slices = profile.partition("g")[0]
-    return GPU_MILLIS * min(int(slices), GPU_SLICES) // GPU_SLICES if slices.isdecimal() else GPU_MILLIS
-
-
-# --------------------------------------------------------------------------------------------------------- amounts
-
-
-def amounts(ask: Resources, replicas: int) -> dict[str, int]:
-    """What a gang of these replicas holds, whatever GPU models it gets."""
-    found = {"pods": replicas}
-    if ask.gpu_count:
-        found["gpus"] = replicas * ask.gpu_count * ask.gpu_millis
-    elif ask.mig_count:
-        found["gpus"] = replicas * ask.mig_count * slice_millis(ask.mig_profile)
-        found[f"{MODEL_PREFIX}{ask.mig_profile}"] = replicas * ask.mig_count * GPU_MILLIS
-    if ask.cpu_millis:
-        found["cpus"] = replicas * ask.cpu_millis
-    if ask.memory_bytes or ask.shm_bytes:
-        found["memory"] = replicas * ask.held_memory_bytes
-    if ask.disk_bytes:
-        found["storage"] = replicas * ask.disk_bytes
-    return found
-
-
-def amounts_on(ask: Resources, replicas: int, models: tuple[str, ...]) -> dict[str, int]:
-    """What a placed gang holds. `models` as in model.Attempt: by rank, or one for all, or () without GPUs."""
-    found = amounts(ask, replicas)
-    each = ask.gpu_count * ask.gpu_millis * (replicas if len(models) == 1 else 1)
-    for model in models if each else ():
-        if model:
-            _shift(found, {f"{MODEL_PREFIX}{model}": each}, 1)
-    return found
-
-
-def amount_text(resource: str, amount: int) -> str:
-    """An amount for people: `64`, `0.5`, `512.0 GiB`."""
-    if resource in BYTES:
-        return f"{amount / 2**30:.1f} GiB"
-    return str(amount) if resource in COUNTS else f"{amount / 1000:g}"

@@ -26,7 +26,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from ffd.core.admit.quota import allowed_models, check_gang
-from ffd.core.amounts import amount_of
+from ffd.core.amounts import BYTES, COUNTS, RESOURCES, amount_of
 from ffd.core.model import Node
 from ffd.core.pages import WhatIfPage
 from ffd.core.rehearsal import Rehearsal
@@ -38,7 +38,7 @@ from ffd.core.schedule.subject import Sight, Subject
 from ffd.core.space import could_host, misfit
 from ffd.core.spec import Task
 from ffd.core.state import State
-from ffd.core.tenancy import BYTES, COUNTS, RESOURCES, Tenant
+from ffd.core.tenancy import Tenant
 from ffd.errors import Refusal
 
 CHANGES_MOST_COUNT = 16  # in one question
