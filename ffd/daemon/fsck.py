@@ -28,8 +28,8 @@ async def check(store: Store, limits: Limits | None = None) -> list[str]:
 
 class Replay:
     """Folds the story into a fresh State and compares what comes out with the stored rows. Workflows that retention
-    removed have no story any more; the others are whole. What outlives workflows (tenants, marks of nodes, keys, ...)
-    is compared while nothing was removed yet: only then is all of its story there."""
+    removed have no story any more; the others are whole. So has what workflows left
+    behind (numbers, keys, learnt durations): it is compared while nothing was removed yet."""
 
     def __init__(self, store: Store, limits: Limits) -> None:
         self._store = store
@@ -56,8 +56,7 @@ class Replay:
         for workflow in list(self._state.workflows):
             await self._compare(workflow, self._state.rows_of(workflow))
         self._faults += [f"workflow {workflow}: its rows do not follow from its story" for workflow in self._ended]
-        if not self._has_gaps and self._accepted_count == self._state.next_workflow - 1:
-            await self._compare_meta()
+        await self._compare_meta()
         return self._faults
 
     async def _entries(self) -> AsyncIterator[StoryEntry]:
@@ -102,9 +101,10 @@ class Replay:
 
     async def _compare_meta(self) -> None:
         stored = (await self._store.load(None)).rows.meta
-        told = meta_of(self._state)
+        is_whole = not self._has_gaps and self._accepted_count == self._state.next_workflow - 1
+        told = meta_of(self._state, is_whole)
         try:
-            held = meta_of(State.load(Rows(meta=stored), self._limits))
+            held = meta_of(State.load(Rows(meta=stored), self._limits), is_whole)
         except msgspec.MsgspecError as error:
             self._faults.append(f"the rows of tenants, nodes, keys or counters cannot be read: {error}")
             return
@@ -112,16 +112,19 @@ class Replay:
         self._faults += [f"{name}: what is stored does not follow from the story" for name in names]
 
 
-def meta_of(state: State) -> dict[str, object]:
-    """What outlives workflows, by what it is of."""
+def meta_of(state: State, is_whole: bool) -> dict[str, object]:
+    """What outlives workflows, by what it is of. `is_whole`: also what they leave behind."""
     tenants = state.tenancy.nodes.values()
-    return {
+    lasting = {
         "the inventory": state.nodes,
+        **{f"the mark of node {name}": mark for name, mark in state.health.marks.items()},
+        **{f"tenant {node.label}": node.row for node in tenants if node.declared},
+    }
+    left = {
         "the number of the next workflow": state.next_workflow,
         "the count of idempotency keys": state.key_count,
         **{f"the numbers of {name}": number for name, number in state.numbers.items()},
-        **{f"the mark of node {name}": mark for name, mark in state.health.marks.items()},
-        **{f"tenant {node.label}": node.row for node in tenants if node.declared},
         **{f"idempotency key {scope}": found for scope, found in state.keys.items()},
         **{f"the learnt duration of {name}": learnt for name, learnt in state.forecast.found.items()},
     }
+    return lasting | left if is_whole else lasting
