@@ -267,7 +267,7 @@ class ScriptedEngine:
         stop = StopPage(workflow="a.1", task="t", replica_count=2, grace_ms=-1 if grace_ms is None else grace_ms)
         return DrainPage(nodes=tuple(nodes) or ("n1",), stops=(stop,), replica_count=2)
 
-    async def queue(self, project: str) -> list[QueuePage]:
+    async def queue(self, project: str = "") -> list[QueuePage]:
         pages = [
             QueuePage(position=1, project="default", gang="1 x", waiting_count=1, head="a.1/t", reason="no room"),
             QueuePage(position=2, project="other", gang="1 x", waiting_count=1, head="b.1/t", reason="no room"),
