@@ -254,7 +254,7 @@ BUGS = [
     ),
     Bug(
         "what a moved tenant holds stays with its old parent", "S7", "core/tenancy.py",
-        "            _shift(above.usage, node.usage, -1)\n",
+        "            shift(above.usage, node.usage, -1)\n",
         "            pass\n",
         core("tenants", "test_a_moved_tenant_takes_what_it_holds_along_and_keeps_its_name"),
     ),
