@@ -187,14 +187,14 @@ class Access(msgspec.Struct, frozen=True):
 
     async def queue(self, project: str = "") -> list[QueuePage]:
         """Of one project, or of all: what the caller may not see is in its place without names, neighbours as one."""
-        pages = await self.engine.queue()
-        if project:
-            return [page for page in pages if page.project == project and self.may_use(project)]
-        if self.sees_all:
+        if project and not self.may_use(project):
+            return []
+        pages = await self.engine.queue(project)
+        if project or self.sees_all:
             return pages
         found: list[QueuePage] = []
         for page in pages:
-            if self.may_use(page.project):
+            if not page.project or self.may_use(page.project):  # without one: the last, for all that come later
                 found.append(page)
             elif found and not found[-1].project:
                 together = found[-1].waiting_count + page.waiting_count

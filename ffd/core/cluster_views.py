@@ -8,20 +8,24 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
+from functools import partial
 
-from ffd.core.admit.order import Candidate, in_order
+from ffd.core.admit.order import Candidate, head_of, in_order
 from ffd.core.health import NodeMark, closed_text, failures_text
 from ffd.core.model import Node
 from ffd.core.nodes import Victim, select, victims
 from ffd.core.nodespace import NodeSpace
 from ffd.core.pages import DrainPage, GpuPage, HoldPage, NodeDetail, NodePage, QueuePage, StopPage
+from ffd.core.schedule.admissible import lane_text
 from ffd.core.schedule.ends import FOREVER_MS
-from ffd.core.schedule.explain import lane_text
 from ffd.core.schedule.place import find_places
 from ffd.core.schedule.subject import gang_text
 from ffd.core.space import Trial
+from ffd.core.spec import Gang, Resources
 from ffd.core.state import State
 from ffd.errors import Refusal
+
+QUEUE_MOST_COUNT = 1_000  # lanes that are shown one by one
 
 # ------------------------------------------------------------------------------------------------------------- nodes
 
@@ -143,21 +147,45 @@ def _largest_domains(state: State, nodes: list[Node]) -> dict[str, int]:
 # ------------------------------------------------------------------------------------------------------------- queue
 
 
-def queue_pages(state: State) -> list[QueuePage]:
-    """Lanes of waiting gangs, in scheduling order of their heads. Costs what the lanes cost, not what waits in them."""
+def queue_pages(state: State, project: str = "") -> list[QueuePage]:
+    """Lanes of waiting gangs, of one project or of all, in scheduling order of their heads: the first QUEUE_MOST_COUNT,
+    and how many gangs wait in those behind them. Costs what these cost, not what waits in them, or behind them."""
     pages: list[QueuePage] = []
-    for candidate in in_order(state):
-        lane, entry = candidate.lane, candidate.entry
-        live = state.workflows[entry[1]]
-        name = live.dag.names[entry[3]]
-        pages.append(
-            QueuePage(
-                position=len(pages) + 1, project=live.row.project, gang=gang_text(live.dag.tasks[name]),
-                waiting_count=lane.count, head=f"{live.row.handle}/{name}[{entry[4]}]",
-                reason=lane_text(state, lane, live, name), expected_at_ms=_expected_at_ms(state, candidate),
-            )
-        )  # fmt: skip
+    position = shown_count = 0
+    for lanes in in_order(state):
+        if project and lanes[0].project not in ("", project):  # "": lanes of all projects (fifo, sjf)
+            position += len(lanes)
+            continue
+        heads = (head_of(state, lane) for lane in lanes)
+        for candidate in sorted(head for head in heads if head is not None):
+            position += 1
+            page = _queue_page(state, candidate, position)
+            if not project or page.project == project:
+                pages.append(page)
+                shown_count += page.waiting_count
+            if len(pages) == QUEUE_MOST_COUNT:
+                return [*pages, *_behind(state, project, position, shown_count)]
     return pages
+
+
+def _behind(state: State, project: str, position: int, shown_count: int) -> list[QueuePage]:
+    """One page for all that is not shown; none when that is nothing."""
+    lanes = state.lanes.lanes.values()
+    count = sum(lane.count for lane in lanes if not project or lane.project in ("", project)) - shown_count
+    reason = "not shown: these come later" + ("" if project else "; ask for one project to see its own")
+    rest = QueuePage(position=position + 1, project=project, gang="", waiting_count=count, head="", reason=reason)
+    return [rest] if count > 0 else []
+
+
+def _queue_page(state: State, candidate: Candidate, position: int) -> QueuePage:
+    lane, entry = candidate.lane, candidate.entry
+    live = state.workflows[entry[1]]
+    name = live.dag.names[entry[3]]
+    return QueuePage(
+        position=position, project=live.row.project, gang=gang_text(live.dag.tasks[name]),
+        waiting_count=lane.count, head=f"{live.row.handle}/{name}[{entry[4]}]",
+        reason=lane_text(state, lane, live, name), expected_at_ms=_expected_at_ms(state, candidate),
+    )  # fmt: skip
 
 
 def _expected_at_ms(state: State, candidate: Candidate) -> int:
@@ -180,13 +208,16 @@ def drain_page(
     names = select(state, nodes, labels)
     if isinstance(names, Refusal):
         raise names
+    closed = frozenset(names)  # only asked
     found = sorted(victims(state, names), key=lambda one: (-one.live.row.priority, one.attempt))
     with state.space.trial() as trial:
         for name in names:
             trial.close(name, "drained")
         for victim in found:
-            trial.give(victim.running.places, victim.live.dag.tasks[victim.attempt.task].resources)
-        stops = tuple(_stop_page(state, trial, victim, grace_ms, now_ms) for victim in found)
+            beside = tuple(place for place in victim.running.places if place.node not in closed)
+            trial.give(beside, victim.live.dag.tasks[victim.attempt.task].resources)
+        elsewhere = _elsewhere(state, trial, found)
+    stops = tuple(map(partial(_stop_page, state, grace_ms, now_ms), found, elsewhere))
     return DrainPage(
         nodes=names, stops=stops, replica_count=sum(stop.replica_count for stop in stops),
         gpu_millis=sum(stop.gpu_millis for stop in stops),
@@ -195,12 +226,27 @@ def drain_page(
     )  # fmt: skip
 
 
-def _stop_page(state: State, trial: Trial, victim: Victim, grace_ms: int | None, now_ms: int) -> StopPage:
+def _elsewhere(state: State, trial: Trial, found: list[Victim]) -> list[tuple[str, ...]]:
+    """The nodes where each could go once those before it have gone there; () = none. There is less room for each next
+    one, so what did not fit once is not looked for again."""
+    nodes: list[tuple[str, ...]] = []
+    hopeless: set[tuple[Resources, Gang]] = set()  # only asked
+    for victim in found:
+        task = victim.live.dag.tasks[victim.attempt.task]
+        places = None
+        if (task.resources, task.gang) not in hopeless:
+            places = find_places(state.space, task.resources, task.gang, task.gang.replicas)
+        if places is None:
+            hopeless.add((task.resources, task.gang))
+        else:
+            trial.take(places, task.resources)
+        nodes.append(tuple(dict.fromkeys(place.node for place in places or ())))
+    return nodes
+
+
+def _stop_page(state: State, grace_ms: int | None, now_ms: int, victim: Victim, elsewhere: tuple[str, ...]) -> StopPage:
     attempt, running, live = victim.attempt, victim.running, victim.live
     task = live.dag.tasks[attempt.task]
-    places = find_places(state.space, task.resources, task.gang, task.gang.replicas)
-    if places is not None:
-        trial.take(places, task.resources)
     began_at_ms = max(running.running_at_ms, running.saved_at_ms)
     default_ms = task.checkpoint.grace_ms if task.checkpoint else state.limits.stop_grace_ms
     return StopPage(
@@ -209,5 +255,5 @@ def _stop_page(state: State, trial: Trial, victim: Victim, grace_ms: int | None,
         gpu_millis=task.resources.held_gpu_millis * len(running.places),
         lost_ms=max(now_ms - began_at_ms, 0) if running.running_at_ms else 0, has_checkpoint=running.saved_at_ms > 0,
         grace_ms=default_ms if grace_ms is None else grace_ms,
-        elsewhere=tuple(dict.fromkeys(place.node for place in places or ())),
+        elsewhere=elsewhere,
     )  # fmt: skip

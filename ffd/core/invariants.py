@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from ffd.core.amounts import amounts_on
 from ffd.core.dag import is_met
 from ffd.core.health import closed_text
 from ffd.core.live import LiveTask, LiveWorkflow
@@ -17,7 +18,7 @@ from ffd.core.schedule.cycle import plan
 from ffd.core.space import Space
 from ffd.core.spec import WHOLE_MILLIS, Task
 from ffd.core.state import State
-from ffd.core.tenancy import ONE_WORKFLOW, Tenancy, Tenant, amounts_on
+from ffd.core.tenancy import ONE_WORKFLOW, Tenancy, Tenant
 
 
 class Broken(AssertionError):

@@ -15,8 +15,9 @@ from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 from heapq import heapify, heappop, heappush
 
+from ffd.core.amounts import amounts
 from ffd.core.spec import Gang, Resources
-from ffd.core.tenancy import Tenant, amounts
+from ffd.core.tenancy import Tenant
 
 COMPACT_COUNT = 1024  # a heap below this is never searched for entries that do not hold
 

@@ -203,8 +203,7 @@ def _say_again(work: Work, attempt: AttemptId, item: Item, running: Attempt, tas
     if item.state == "running":
         _run_timers(work, attempt, task, running.running_at_ms)
     elif running.stop_cause is not None:
-        grace_ms = work.stop_grace_ms(task)
-        work.effect(effects.Stop(attempt, len(running.places), grace_ms, running.stop_cause.kind))
+        work.effect(effects.Stop(attempt, len(running.places), running.stop_grace_ms, running.stop_cause.kind))
 
 
 def _launch_again(work: Work, attempt: AttemptId, item: Item, task: Task) -> None:

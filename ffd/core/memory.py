@@ -11,6 +11,7 @@ from typing import Any, Self, cast
 
 import msgspec
 
+from ffd.core.amounts import amounts_on
 from ffd.core.dag import Dag, is_met
 from ffd.core.forecast import Forecast, Learnt
 from ffd.core.health import Health, NodeMark, closed_text
@@ -24,7 +25,7 @@ from ffd.core.policy import Policy
 from ffd.core.space import Space
 from ffd.core.spec import Resources, Spec
 from ffd.core.spec import Task as TaskSpec
-from ffd.core.tenancy import ONE_WORKFLOW, Tenancy, amounts_on
+from ffd.core.tenancy import ONE_WORKFLOW, Tenancy
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_workflow = msgspec.msgpack.Decoder(Workflow).decode
@@ -205,10 +206,11 @@ class Memory:
 
     def _set_nodes(self, nodes: tuple[Node, ...]) -> None:
         self.nodes = nodes
-        self.space.replace(nodes)
+        fresh = self.space.replace(nodes)
         self.tenancy.set_nodes(nodes)
-        for attempt_id, attempt, live in self.reserved():
-            self.space.take(attempt.places, live.dag.tasks[attempt_id.task].resources)
+        for attempt_id, attempt, live in self.reserved() if fresh else ():
+            there = tuple(place for place in attempt.places if place.node in fresh)
+            self.space.take(there, live.dag.tasks[attempt_id.task].resources)
 
     def _close_or_open(self, node: str) -> None:
         """The books on free space know which nodes take no work. A gang that was promised a place there needs another,

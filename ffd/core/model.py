@@ -122,7 +122,7 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Quota(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What one tenant may hold of one resource, in the resource's unit (see `core.tenancy`).
+    """What one tenant may hold of one resource, in the resource's unit (see `core.amounts`).
 
     `nominal` is its own; what is above it is borrowed from the level above, at most `borrow_max` (None = as much as the
     levels above have). What of it lies idle may be lent to siblings, at most `lend_max` (None = all of it)."""
@@ -166,6 +166,7 @@ class Attempt(msgspec.Struct, omit_defaults=True, gc=False):
     outputs: dict[str, Any] = {}  # committed so far by this attempt
     saved_at_ms: int = 0  # its last checkpoint; 0 = none: what it did since is lost when it is stopped
     stop_cause: Cause | None = None  # why it is stopping; decides what happens after it ended
+    stop_grace_ms: int = 0  # how long it may go on once it is stopping
     outcome: Outcome | None = None  # set when it ended; consumed by `finish` within the same step
     cause: Cause | None = None
     models: tuple[str, ...] = ()  # GPU model by rank, as reserved; one entry when all are equal; () without GPUs

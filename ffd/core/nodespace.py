@@ -13,16 +13,21 @@ from ffd.core.spec import WHOLE_MILLIS, Resources
 
 class NodeSpace:
     """One node and what is free on it; less than nothing when it shrank under what is reserved there. `index` is its
-    place in the inventory. A closed node takes nothing new and keeps what it holds."""
+    place in the inventory. `kind`: nodes of one kind are alike in all that is static, but for labels. A closed node
+    takes nothing new and keeps what it holds."""
 
     __slots__ = (
-        "cpu_millis", "disk_bytes", "gpu_millis", "index", "is_closed", "memory_bytes", "mig", "node", "slots",
+        "cpu_millis", "disk_bytes", "gpu_millis", "index", "is_closed", "kind", "memory_bytes", "mig", "node", "slots",
         "whole_count",
     )  # fmt: skip
 
     def __init__(self, node: Node, index: int = 0) -> None:
         self.node = node
         self.index = index
+        self.kind = (
+            node.gpu_type, node.gpu_count, node.gpu_memory_bytes, node.cpu_millis, node.memory_bytes, node.disk_bytes,
+            node.slot_count, node.rdma, node.taints, tuple(sorted(node.mig.items())) if node.mig else (),
+        )  # fmt: skip
         self.is_closed = False
         self.slots = node.slot_count
         self.cpu_millis = node.cpu_millis

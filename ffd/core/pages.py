@@ -249,7 +249,7 @@ class Explain(Page, frozen=True, kw_only=True):
 class QueuePage(Page, frozen=True, kw_only=True):
     """Waiting gangs of one project that ask for the same, in scheduling order of their heads. `waiting_count`: at most
     so many. `expected_at_ms`: when the head starts, as far as known. No `project`: those that the reader may not see,
-    together."""
+    together; or (with a reason) all that come later than what is shown."""
 
     position: int
     project: str

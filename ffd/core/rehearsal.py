@@ -109,4 +109,5 @@ class Rehearsal:
         state = self.state
         state.nodes = (*state.nodes, *nodes)
         state.space = state.space.with_more(nodes)
+        self._stack.enter_context(state.space.trial())
         state.tenancy.suppose_nodes(state.nodes)

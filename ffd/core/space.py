@@ -6,7 +6,7 @@ the same books and leaves no trace. Never here: where to place something.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -72,44 +72,57 @@ class Space:
         """The node takes nothing new; what is there stays."""
         self._keep_closed()
         self.closed[name] = why
-        self._mark(name, True)
+        self._mark([name])
 
     def open(self, name: str) -> None:
         self._keep_closed()
         if self.closed.pop(name, None) is not None:
-            self._mark(name, False)
+            self._mark([name])
             self.version += 1
             self.inventory_version += 1
 
-    def replace(self, nodes: tuple[Node, ...]) -> None:
-        """A new inventory, everything free: the caller takes what is reserved again. Not within a trial."""
+    def replace(self, nodes: tuple[Node, ...]) -> frozenset[str]:
+        """A new inventory. A node that is as it was keeps its books. Returns those (only to be asked) that are new or
+        otherwise: everything is free there, and the caller takes what is reserved again. Not within a trial."""
         assert not self._trials, "the inventory changed within a trial"
-        self.order = [NodeSpace(node, index) for index, node in enumerate(nodes)]
-        self.nodes = {space.node.name: space for space in self.order}
-        for name in self.closed:
-            if name in self.nodes:
-                self.nodes[name].is_closed = True
+        before = self.nodes
+        self.order = [self._books(before.get(node.name), node, index) for index, node in enumerate(nodes)]
+        self.nodes = {one.node.name: one for one in self.order}
         self.topology = Topology(nodes, self.policy.levels)
-        self.memo = self._emptied = None
+        self.memo = None
         self.verdicts = {}
+        if self._emptied is not None:
+            self._emptied.replace(nodes)
         self._dropped_count += len(self._changes)
         self._changes = []
         self._changes_most_count = CHANGES_LEAST_COUNT + 4 * len(nodes)
         self.version += 1
         self.inventory_version += 1
+        return frozenset(one.node.name for one in self.order if before.get(one.node.name) is not one)
+
+    def _books(self, known: NodeSpace | None, node: Node, index: int) -> NodeSpace:
+        if known is None or (known.node is not node and known.node != node):
+            known = NodeSpace(node, index)
+            known.is_closed = node.name in self.closed
+        known.node, known.index = node, index
+        return known
 
     def with_more(self, nodes: tuple[Node, ...]) -> Space:
-        """The same books for a larger cluster: a copy, for a what-if. Costs what all nodes cost."""
+        """The same books for a larger cluster, for a what-if: to be written in a trial of its own only."""
         larger = Space(self.policy)
         larger.closed, larger.mix = dict(self.closed), self.mix
-        larger.replace((*(one.node for one in self.order), *nodes))
-        for one, twin in zip(self.order, larger.order, strict=False):
-            twin.restore(one.free())
+        more = [larger._books(None, node, len(self.order) + k) for k, node in enumerate(nodes)]
+        larger.order = [*self.order, *more]
+        larger.nodes = {**self.nodes, **{one.node.name: one for one in more}}
+        larger.topology = Topology([one.node for one in larger.order], self.policy.levels)
+        larger.verdicts = {request: why for request, why in self.verdicts.items() if not why}  # they fit still
+        larger._emptied = self._emptied and self._emptied.with_more(nodes)
+        larger._changes_most_count = CHANGES_LEAST_COUNT + 4 * len(larger.order)
         larger.version, larger.inventory_version = self.version + 1, self.inventory_version + 1
         return larger
 
     def _touch(self, space: NodeSpace) -> None:
-        """This node is about to change."""
+        """What is free on this node is about to change."""
         if self._trials:
             self._trials[-1].keep(space)
         changes = self._changes
@@ -122,11 +135,13 @@ class Space:
         """These are again as they were: also a change for those who follow, but nothing for a trial to keep."""
         self._changes += indices
 
-    def _mark(self, name: str, is_closed: bool) -> None:
-        space = self.nodes.get(name)
-        if space is not None:
-            self._touch(space)
-            space.is_closed = is_closed
+    def _mark(self, names: Iterable[str]) -> None:
+        """Whether these are closed is another now."""
+        for name in names:
+            space = self.nodes.get(name)
+            if space is not None:
+                space.is_closed = name in self.closed
+                self._changes.append(space.index)
 
     def _keep_closed(self) -> None:
         if self._trials:
@@ -175,7 +190,8 @@ class Space:
 
 
 class Trial:
-    """Changes that are undone, exactly; trials nest. Nodes are remembered as they were when first touched."""
+    """Changes that are undone, exactly; trials nest. Books are remembered as they were when first touched; which nodes
+    were closed, once for all."""
 
     __slots__ = ("_closed", "_saved", "_space", "_versions", "close", "give", "open", "take")
 
@@ -206,7 +222,8 @@ class Trial:
         assert innermost is self, "trials end in the reverse order of their beginning"
         for index, free in self._saved.items():
             space.order[index].restore(free)
-        if self._closed is not None:
-            space.closed = self._closed
         space._touch_again(list(self._saved))
+        if self._closed is not None:
+            inside, space.closed = space.closed, self._closed
+            space._mark(name for name in {**inside, **space.closed} if (name in inside) != (name in space.closed))
         space.version, space.inventory_version = self._versions

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from ffd.core import events as ev
 from ffd.core import health
+from ffd.core.amounts import amounts_on
 from ffd.core.dag import Dag
 from ffd.core.forecast import LEARN_FROM_MS
 from ffd.core.health import NodeMark
@@ -21,7 +22,7 @@ from ffd.core.lifecycle import ITEM, TASK, WORKFLOW, advance
 from ffd.core.live import LiveTask, LiveWorkflow
 from ffd.core.memory import Memory
 from ffd.core.model import Attempt, AttemptId, Item, Task, Workflow
-from ffd.core.tenancy import ONE_WORKFLOW, amounts_on
+from ffd.core.tenancy import ONE_WORKFLOW
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -231,6 +232,7 @@ class State(Memory):
         item = self._move_item(e.attempt, "AttemptStopping", at_ms)[2]
         assert item.live is not None
         item.live.stop_cause = e.cause
+        item.live.stop_grace_ms = e.grace_ms
         self.holders.stop(e.attempt)
 
     def _outputs_set(self, e: ev.OutputsSet, at_ms: int) -> None:

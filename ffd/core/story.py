@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ffd.core import events as ev
+from ffd.core.amounts import amount_text
 from ffd.core.model import Cause, Quota
-from ffd.core.tenancy import amount_text
 
 
 def event_text(event: ev.AnyEvent) -> str:

@@ -3,12 +3,8 @@
 Each prefix of a project's path is a node (`research/llm` -> `research/llm`, `research`, the root ""): declared by
 SetTenant or SetQuota, or made when first needed. A moved node keeps its path and hangs under another parent.
 
-Resources and their units: `gpus` and `gpus/<model>` in thousandths of a GPU (a MIG slice is its part of a GPU, and
-as 1000 of `gpus/<profile>`), `cpus` in thousandths, `memory` and `storage` in bytes, `pods` (replicas) and `workflows`
-(live ones) as counts. *Amounts* are dicts {resource: amount > 0}.
-
-Changed by `State.apply` and by trials only; read by `core.admit` and `core.schedule`. Never here: whether something may
-be admitted (admit.quota), or who goes first (admit.share, admit.order).
+Changed by `State.apply` and by trials only; read by `core.admit` and `core.schedule`. Never here: units (amounts),
+whether something may be admitted (admit.quota), or who goes first (admit.share, admit.order).
 """
 
 from __future__ import annotations
@@ -17,19 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
+from ffd.core.amounts import Amounts, capacity_of, shift
 from ffd.core.model import Node, TenantRow
 from ffd.core.past import TICKS, settled, tick_of
-from ffd.core.spec import Resources
 
-Amounts = Mapping[str, int]
-
-BYTES = frozenset({"memory", "storage"})
-COUNTS = frozenset({"pods", "workflows"})
-MODEL_PREFIX = "gpus/"
-RESOURCES = ("gpus", "cpus", "memory", "storage", "pods", "workflows")
-GPU_MILLIS = 1_000
 NOTED_TICKS = TICKS // 4  # a restart forgets at most a quarter of a half-life
-GPU_SLICES = 7  # compute slices of a GPU that is cut by MIG
 UNDECLARED = TenantRow()
 ONE_WORKFLOW: Amounts = {"workflows": 1}
 
@@ -114,13 +102,17 @@ class Tenancy:
         self.nodes: dict[str, Tenant] = {"": self.root}
         self.capacity: dict[str, int] = {}
         self.models: tuple[str, ...] = ()
-        self._unlent: frozenset[str] = frozenset()  # resources of which somebody does not lend all; asked, never walked
-        self._bounded: frozenset[str] = frozenset()  # resources of which somebody has a quota; asked, never walked
-        self.has_quotas = False  # does anybody have one?
+        self._unlent: dict[str, int] = {}  # resource -> nodes that do not lend all they have of it
+        self._bounded: dict[str, int] = {}  # resource -> nodes that have a quota of it
         self.rules_count = 0  # how often rules changed
         self._over: dict[str, Tenant] = {}  # nodes with an excuse
         self._changed: list[Tenant] = []
         self._trial: list[Callable[[], None]] | None = None  # how to undo what a trial did, oldest first
+
+    @property
+    def has_quotas(self) -> bool:
+        """Does anybody have one?"""
+        return bool(self._bounded)
 
     # ------------------------------------------------------------------------------------------------------ the tree
 
@@ -154,7 +146,7 @@ class Tenancy:
         for node in self.nodes.values():
             if node.declared or node.usage:
                 needed.update((above.path, None) for above in node.chain())
-        order = reversed(self._parents_first())
+        order = reversed(self._parents_first(self.root))
         return {node.path: node for node in order if node.path not in needed}
 
     def declare(self, rows: Mapping[str, TenantRow]) -> None:
@@ -162,16 +154,22 @@ class Tenancy:
         sure that there is no loop in the end; nor is there one on the way, whatever the order: who moves goes to the
         root first."""
         moves: list[tuple[Tenant, Tenant]] = []
+        bounded = set(self._bounded)  # only compared
         for path, row in rows.items():
             node = self.tenant(path)
-            node.row, node.declared = row, True
+            node.declared = True
+            self._take_row(node, row)
+            self._hand_down(node)
+            self._excuse(node)
             parent = self.tenant(path.rpartition("/")[0] if row.parent is None else row.parent)
             if path and node.parent is not parent:
                 moves.append((node, parent))
                 self._move(node, self.root)
         for node, parent in moves:
             self._move(node, parent)
-        self._rules_changed()
+        if moves or bounded != self._bounded.keys():
+            self._derive()
+        self.rules_count += 1
 
     def _move(self, node: Tenant, parent: Tenant) -> None:
         old = node.parent
@@ -180,47 +178,51 @@ class Tenancy:
         for above in (*old.chain(), *parent.chain()):
             self.past_of(above)  # the past stays where it was, and is forgotten there
         for above in old.chain():
-            _shift(above.usage, node.usage, -1)
+            shift(above.usage, node.usage, -1)
         for above in parent.chain():
-            _shift(above.usage, node.usage, 1)
+            shift(above.usage, node.usage, 1)
         del old.children[node.path]
         parent.children[node.path] = node
         node.parent = parent
 
-    def _rules_changed(self) -> None:
-        """Derive anew, for all nodes, what follows from rows and usage. Rare: rules change by hand."""
-        self.rules_count += 1
-        self._unlent = frozenset(
-            resource for node in self.nodes.values() for resource, quota in node.row.quotas.items() if quota.unlent
-        )
-        order = self._parents_first()
-        self._bounded = frozenset(resource for node in order for resource in node.row.quotas)
-        self.has_quotas = bool(self._bounded)
+    def _derive(self) -> None:
+        """Derive anew, for all nodes, what follows from rows and usage: when one moved, or another resource is bounded
+        than before. Rare: one by one, rules change little."""
+        order = self._hand_down(self.root)
+        for node in order:
+            node.reserve, node.lent = {}, {}
+            self._excuse(node)
+        for node in reversed(order):
+            if node.parent is not None:
+                shift(node.parent.reserve, {r: node.kept_back(r) for r in self._unlent}, 1)
+                shift(node.parent.lent, {r: node.above_own(r) for r in node.usage if r in self._bounded}, 1)
+
+    def _hand_down(self, top: Tenant) -> list[Tenant]:
+        """What follows from its row for it and all below. Returns those, parents first."""
+        order = self._parents_first(top)
         for node in order:
             above = node.parent
             node.is_open = node.row.enabled and (above is None or above.is_open)
             node.quoted = frozenset((*node.row.quotas, *(above.quoted if above else ())))
             node.has_quota = bool(node.quoted)
-            node.reserve, node.lent = {}, {}
-            node.excused = {
-                resource: node.usage[resource]
-                for resource, quota in node.row.quotas.items()
-                if quota.bound is not None and node.usage.get(resource, 0) > quota.bound
-            }
             self._mark(node)
-        for node in reversed(order):
-            for resource in sorted(self._unlent):
-                kept = node.kept_back(resource)
-                if kept and node.parent is not None:
-                    node.parent.reserve[resource] = node.parent.reserve.get(resource, 0) + kept
-        for node in order if self.has_quotas else ():
-            if node.parent is not None:
-                above_own = {r: node.above_own(r) for r in node.usage if r in self._bounded}
-                _shift(node.parent.lent, {r: much for r, much in above_own.items() if much}, 1)
-        self._over = {node.path: node for node in order if node.excused}
+        return order
 
-    def _parents_first(self) -> list[Tenant]:
-        order = [self.root]
+    def _excuse(self, node: Tenant) -> None:
+        """What it holds above a bound now may stay."""
+        node.excused = {
+            resource: node.usage[resource]
+            for resource, quota in node.row.quotas.items()
+            if quota.bound is not None and node.usage.get(resource, 0) > quota.bound
+        }
+        if node.excused:
+            self._over[node.path] = node
+        else:
+            self._over.pop(node.path, None)
+
+    @staticmethod
+    def _parents_first(top: Tenant) -> list[Tenant]:
+        order = [top]
         for node in order:  # it grows while it is walked
             order.extend(node.children.values())
         return order
@@ -253,16 +255,16 @@ class Tenancy:
         if self.half_life_ms:
             for level in tenant.chain():
                 self.past_of(level)  # what was held until now
-        if self._unlent and not self._unlent.isdisjoint(amounts):
+        if self._unlent and not self._unlent.keys().isdisjoint(amounts):
             self._add_with_reserves(tenant, amounts, sign)
             return
-        is_bounded = not self._bounded.isdisjoint(amounts)
+        is_bounded = not self._bounded.keys().isdisjoint(amounts)
         node: Tenant | None = tenant
         while node is not None:
             if is_bounded:
                 self._hold(node, amounts, sign)
             else:
-                _shift(node.usage, amounts, sign)
+                shift(node.usage, amounts, sign)
             if not node.is_marked:
                 self._mark(node)
             node = node.parent
@@ -270,10 +272,10 @@ class Tenancy:
     def _hold(self, node: Tenant, amounts: Amounts, sign: int) -> None:
         """Add to its usage; what it holds above its own is lent by the level above."""
         before = {resource: node.above_own(resource) for resource in amounts if resource in self._bounded}
-        _shift(node.usage, amounts, sign)
+        shift(node.usage, amounts, sign)
         if node.parent is not None:
             changes = {resource: node.above_own(resource) - had for resource, had in before.items()}
-            _shift(node.parent.lent, {resource: change for resource, change in changes.items() if change}, 1)
+            shift(node.parent.lent, {resource: change for resource, change in changes.items() if change}, 1)
 
     def _add_with_reserves(self, tenant: Tenant, amounts: Amounts, sign: int) -> None:
         for resource, amount in amounts.items():
@@ -282,7 +284,7 @@ class Tenancy:
                 before = node.kept_back(resource)
                 self._hold(node, {resource: amount}, sign)
                 if change:
-                    _shift(node.reserve, {resource: change}, 1)
+                    shift(node.reserve, {resource: change}, 1)
                 change = node.kept_back(resource) - before
                 self._mark(node)
 
@@ -309,19 +311,23 @@ class Tenancy:
         self._take_row(tenant, row)
 
     def _take_row(self, tenant: Tenant, row: TenantRow) -> None:
-        before = {resource: tenant.kept_back(resource) for resource in row.quotas}
-        had = {resource: tenant.above_own(resource) for resource in row.quotas}
+        """This is its row from now on; what it and those above it keep back and have lent is exact again."""
+        old, resources = tenant.row.quotas, {**tenant.row.quotas, **row.quotas}
+        before = {resource: tenant.kept_back(resource) for resource in resources}
+        had = {resource: tenant.above_own(resource) for resource in resources}
         tenant.row = row
-        self._mark(tenant)
+        for quotas, sign in ((old, -1), (row.quotas, 1)):
+            shift(self._bounded, dict.fromkeys(quotas, 1), sign)
+            shift(self._unlent, {resource: 1 for resource, quota in quotas.items() if quota.unlent}, sign)
+        for node in tenant.chain():
+            self._mark(node)
         if tenant.parent is not None:
-            changes = {resource: tenant.above_own(resource) - own for resource, own in had.items()}
-            _shift(tenant.parent.lent, {resource: change for resource, change in changes.items() if change}, 1)
-        for resource in row.quotas:
+            shift(tenant.parent.lent, {resource: tenant.above_own(resource) - own for resource, own in had.items()}, 1)
+        for resource in resources:
             change, above = tenant.kept_back(resource) - before[resource], tenant.parent
             while change and above is not None:
                 kept = above.kept_back(resource)
-                _shift(above.reserve, {resource: change}, 1)
-                self._mark(above)
+                shift(above.reserve, {resource: change}, 1)
                 change, above = above.kept_back(resource) - kept, above.parent
 
     def suppose_nodes(self, nodes: tuple[Node, ...]) -> None:
@@ -398,10 +404,7 @@ class Tenancy:
 
     def set_nodes(self, nodes: tuple[Node, ...]) -> None:
         """The cluster has these nodes from now on."""
-        capacity: dict[str, int] = {}
-        for node in nodes:
-            _shift(capacity, _capacity_of(node), 1)
-        self.capacity = capacity
+        self.capacity = capacity_of(nodes)
         self.models = tuple(sorted({node.gpu_type for node in nodes if node.gpu_count and node.gpu_type}))
         for tenant in self.nodes.values():
             self._mark(tenant)
@@ -414,70 +417,3 @@ def _missing(paths: tuple[str, ...], nodes: Mapping[str, Tenant]) -> dict[str, N
             missing[path] = None
             path = path.rpartition("/")[0]
     return missing
-
-
-def _shift(books: dict[str, int], amounts: Amounts, sign: int) -> None:
-    """Add; what becomes nothing has no entry."""
-    for resource, amount in amounts.items():
-        left = books.get(resource, 0) + sign * amount
-        if left:
-            books[resource] = left
-        else:
-            books.pop(resource, None)
-
-
-def _capacity_of(node: Node) -> dict[str, int]:
-    gpus = node.gpu_count * GPU_MILLIS
-    slices = sum(count * slice_millis(profile) for profile, count in node.mig.items())
-    found = {
-        "gpus": gpus + slices, "cpus": node.cpu_millis, "memory": node.memory_bytes, "storage": node.disk_bytes,
-        "pods": node.slot_count,
-    }  # fmt: skip
-    if node.gpu_type:
-        found[f"{MODEL_PREFIX}{node.gpu_type}"] = gpus
-    for profile, count in node.mig.items():
-        found[f"{MODEL_PREFIX}{profile}"] = count * GPU_MILLIS
-    return {resource: amount for resource, amount in found.items() if amount}
-
-
-def slice_millis(profile: str) -> int:
-    """How much of a GPU one MIG slice is: `3g.40gb` has three of its seven compute slices."""
-    slices = profile.partition("g")[0]
-    return GPU_MILLIS * min(int(slices), GPU_SLICES) // GPU_SLICES if slices.isdecimal() else GPU_MILLIS
-
-
-# --------------------------------------------------------------------------------------------------------- amounts
-
-
-def amounts(ask: Resources, replicas: int) -> dict[str, int]:
-    """What a gang of these replicas holds, whatever GPU models it gets."""
-    found = {"pods": replicas}
-    if ask.gpu_count:
-        found["gpus"] = replicas * ask.gpu_count * ask.gpu_millis
-    elif ask.mig_count:
-        found["gpus"] = replicas * ask.mig_count * slice_millis(ask.mig_profile)
-        found[f"{MODEL_PREFIX}{ask.mig_profile}"] = replicas * ask.mig_count * GPU_MILLIS
-    if ask.cpu_millis:
-        found["cpus"] = replicas * ask.cpu_millis
-    if ask.memory_bytes or ask.shm_bytes:
-        found["memory"] = replicas * ask.held_memory_bytes
-    if ask.disk_bytes:
-        found["storage"] = replicas * ask.disk_bytes
-    return found
-
-
-def amounts_on(ask: Resources, replicas: int, models: tuple[str, ...]) -> dict[str, int]:
-    """What a placed gang holds. `models` as in model.Attempt: by rank, or one for all, or () without GPUs."""
-    found = amounts(ask, replicas)
-    each = ask.gpu_count * ask.gpu_millis * (replicas if len(models) == 1 else 1)
-    for model in models if each else ():
-        if model:
-            _shift(found, {f"{MODEL_PREFIX}{model}": each}, 1)
-    return found
-
-
-def amount_text(resource: str, amount: int) -> str:
-    """An amount for people: `64`, `0.5`, `512.0 GiB`."""
-    if resource in BYTES:
-        return f"{amount / 2**30:.1f} GiB"
-    return str(amount) if resource in COUNTS else f"{amount / 1000:g}"

@@ -6,9 +6,10 @@ Called by `daemon.engine`. Amounts are as people count: GPUs and cpus (fractions
 from __future__ import annotations
 
 from ffd.core.admit.share import BILLION, dominant_resource, share_billionths
+from ffd.core.amounts import BYTES, COUNTS
 from ffd.core.pages import QuotaPage, SharePage, TenantPage
 from ffd.core.state import State
-from ffd.core.tenancy import BYTES, COUNTS, Tenant
+from ffd.core.tenancy import Tenant
 
 
 def tenant_pages(state: State) -> list[TenantPage]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ffd.core.amounts import RESOURCES
 from ffd.core.commands import SetQuota, SetTenant, TenantSet
 from ffd.core.entry import key_scope, refuse_if_too_many_tenants, refuse_reuse
 from ffd.core.events import KeyRemembered, QuotaChanged, TenantChanged, TenantMoved, UsageNoted
 from ffd.core.model import Quota
-from ffd.core.tenancy import RESOURCES, UNDECLARED
+from ffd.core.tenancy import UNDECLARED
 from ffd.core.work import Work
 from ffd.errors import Refusal
 

@@ -31,7 +31,11 @@ class Level:
 
     def __init__(self, word: str, nodes: Sequence[Node], levels: Mapping[str, str]) -> None:
         self.word = word
-        of_node = [domain_of(node, word, levels) for node in nodes]
+        label = levels.get(word, word)
+        if word == SAME_NODE:
+            of_node = [node.name for node in nodes]
+        else:  # as `domain_of`, without a call for each of many nodes
+            of_node = [node.labels.get(label) or f"node:{node.name}" for node in nodes]
         self.names = sorted(dict.fromkeys(of_node))
         number = {name: k for k, name in enumerate(self.names)}
         self.ids: NDArray[np.int64] = np.array([number[name] for name in of_node], dtype=np.int64)

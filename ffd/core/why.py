@@ -175,7 +175,7 @@ def _explain_item(
     if asked is not None:
         what_ifs: tuple[WhatIfPage, ...] = (try_changes(state, it, asked, sight, now_ms),)
     else:
-        what_ifs = helpful(state, it, found, sight, now_ms)
+        what_ifs = helpful(state, it, found, now_ms)
     return _waiting_page(state, it, found, what_ifs, sight, now_ms, cause)
 
 

@@ -197,8 +197,8 @@ class DaemonEngine:
             lambda state: cluster_views.drain_page(state, nodes, labels, grace_ms, now_ms)
         )
 
-    async def queue(self) -> list[QueuePage]:
-        return await self.lead().reads.cluster(cluster_views.queue_pages)
+    async def queue(self, project: str = "") -> list[QueuePage]:
+        return await self.lead().reads.cluster(lambda state: cluster_views.queue_pages(state, project))
 
     async def tenants(self) -> list[TenantPage]:
         return await self.lead().reads.cluster(tenant_views.tenant_pages)

@@ -28,7 +28,8 @@ async def check(store: Store, limits: Limits | None = None) -> list[str]:
 
 class Replay:
     """Folds the story into a fresh State and compares what comes out with the stored rows. Workflows that retention
-    removed have no story any more; the others are whole."""
+    removed have no story any more; the others are whole. So has what workflows left
+    behind (numbers, keys, learnt durations): it is compared while nothing was removed yet."""
 
     def __init__(self, store: Store, limits: Limits) -> None:
         self._store = store
@@ -36,6 +37,9 @@ class Replay:
         self._state = State(limits)
         self._ended: dict[int, Rows] = {}  # rows at their end, where the store has others: a retry must explain it
         self._faults: list[str] = []
+        self._end = (0, 0)  # of the story so far: commit, events of it
+        self._has_gaps = False
+        self._accepted_count = 0
 
     async def run(self) -> list[str]:
         async for entry in self._entries():
@@ -52,24 +56,31 @@ class Replay:
         for workflow in list(self._state.workflows):
             await self._compare(workflow, self._state.rows_of(workflow))
         self._faults += [f"workflow {workflow}: its rows do not follow from its story" for workflow in self._ended]
+        await self._compare_meta()
         return self._faults
 
     async def _entries(self) -> AsyncIterator[StoryEntry]:
         after = (0, 0)
         while page := await self._store.read_story(after, limit=ENTRIES_COUNT):
             for entry in page:
+                commit, count = self._end
+                is_next = (entry.number, entry.index) in ((commit, count), (commit + 1, 0))
+                self._has_gaps = self._has_gaps or not is_next
+                self._end = entry.number, entry.index + len(entry.events)
                 yield entry
             after = (page[-1].number, page[-1].index + len(page[-1].events) - 1)
 
     async def _apply(self, event: ev.AnyEvent, at_ms: int) -> None:
-        if isinstance(event, ev.WorkflowReopened):
+        if isinstance(event, ev.WorkflowAccepted):
+            self._accepted_count += 1
+        elif isinstance(event, ev.WorkflowReopened):
             rows = self._ended.pop(event.workflow, None) or await self._store.read_workflow(event.workflow)
             self._state.adopt(rows)
         elif isinstance(event, ev.WorkflowForgotten):
-            await self._end(event.workflow)
+            await self._forget(event.workflow)
         self._state.apply(event, at_ms)
 
-    async def _end(self, workflow: int) -> None:
+    async def _forget(self, workflow: int) -> None:
         rows = self._state.rows_of(workflow)
         if not await self._is_stored(workflow, rows):
             self._ended[workflow] = rows
@@ -87,3 +98,33 @@ class Replay:
             return State.load(stored, self._limits).rows_of(workflow) == rows
         except (KeyError, msgspec.MsgspecError):
             return False
+
+    async def _compare_meta(self) -> None:
+        stored = (await self._store.load(None)).rows.meta
+        is_whole = not self._has_gaps and self._accepted_count == self._state.next_workflow - 1
+        told = meta_of(self._state, is_whole)
+        try:
+            held = meta_of(State.load(Rows(meta=stored), self._limits), is_whole)
+        except msgspec.MsgspecError as error:
+            self._faults.append(f"the rows of tenants, nodes, keys or counters cannot be read: {error}")
+            return
+        names = sorted(name for name in {**told, **held} if told.get(name) != held.get(name))
+        self._faults += [f"{name}: what is stored does not follow from the story" for name in names]
+
+
+def meta_of(state: State, is_whole: bool) -> dict[str, object]:
+    """What outlives workflows, by what it is of. `is_whole`: also what they leave behind."""
+    tenants = state.tenancy.nodes.values()
+    lasting = {
+        "the inventory": state.nodes,
+        **{f"the mark of node {name}": mark for name, mark in state.health.marks.items()},
+        **{f"tenant {node.label}": node.row for node in tenants if node.declared},
+    }
+    left = {
+        "the number of the next workflow": state.next_workflow,
+        "the count of idempotency keys": state.key_count,
+        **{f"the numbers of {name}": number for name, number in state.numbers.items()},
+        **{f"idempotency key {scope}": found for scope, found in state.keys.items()},
+        **{f"the learnt duration of {name}": learnt for name, learnt in state.forecast.found.items()},
+    }
+    return lasting | left if is_whole else lasting

@@ -13,13 +13,13 @@ from typing import Any
 from msgspec.structs import replace
 
 from ffd.core import events as ev
+from ffd.core.amounts import amounts_on
 from ffd.core.decision import Decision
 from ffd.core.effects import Launch, Stop
 from ffd.core.limits import Limits
 from ffd.core.model import INFRASTRUCTURE_CAUSES, REQUEUED_CAUSES, TERMINAL, AttemptId, Rows
 from ffd.core.spec import Spec, Task
 from ffd.core.state import State
-from ffd.core.tenancy import amounts_on
 
 Item = tuple[int, str, int]
 

@@ -267,11 +267,12 @@ class ScriptedEngine:
         stop = StopPage(workflow="a.1", task="t", replica_count=2, grace_ms=-1 if grace_ms is None else grace_ms)
         return DrainPage(nodes=tuple(nodes) or ("n1",), stops=(stop,), replica_count=2)
 
-    async def queue(self) -> list[QueuePage]:
-        return [
+    async def queue(self, project: str = "") -> list[QueuePage]:
+        pages = [
             QueuePage(position=1, project="default", gang="1 x", waiting_count=1, head="a.1/t", reason="no room"),
             QueuePage(position=2, project="other", gang="1 x", waiting_count=1, head="b.1/t", reason="no room"),
         ]
+        return [page for page in pages if project in ("", page.project)]
 
     async def snapshot(self) -> tuple[SnapshotHead, Rows]:
         self._check()

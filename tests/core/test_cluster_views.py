@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ffd.core import cluster_views
 from ffd.core import events as ev
 from ffd.core.cluster_views import drain_page, gpu_pages, node_detail, node_pages, queue_pages
 from ffd.core.commands import Cordon, Drain, Uncordon
@@ -180,6 +181,17 @@ def test_the_queue_tells_the_start_that_was_promised() -> None:
     assert page.head == "demo.1/next[0]"
     assert 100_000 <= page.expected_at_ms <= 100_100, "when train started, and that it takes so long at most"
     assert (never.head, never.expected_at_ms) == ("never.1/small[0]", 0)
+
+
+def test_of_a_long_queue_the_first_lanes_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_views, "QUEUE_MOST_COUNT", 2)
+    found = cluster(task("train", replicas=3, resources=gpus(8, "H100")))
+    for project in ("p", "q", "r", "s"):
+        found.send(submit(spec(task("a", foreach=(1, 2), resources=gpus(8, "H100"))), project=project))
+    shown = [(page.position, page.project, page.waiting_count) for page in queue_pages(found.state)]
+    assert shown == [(1, "p", 2), (2, "q", 2), (3, "", 4)]
+    assert [(page.position, page.project) for page in queue_pages(found.state, "s")] == [(4, "s")]
+    assert queue_pages(found.state)[2].reason == "not shown: these come later; ask for one project to see its own"
 
 
 def test_a_promise_is_made_anew_when_its_node_is_closed() -> None:

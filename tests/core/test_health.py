@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from ffd.core import effects, health
 from ffd.core import events as ev
-from ffd.core import health
 from ffd.core.commands import Cordon, Drain, NodesMarked, Uncordon
 from ffd.core.health import UNMARKED, Health, NodeMark
 from ffd.core.model import Attempt, AttemptId, Cause, Place
@@ -180,6 +180,16 @@ def test_a_drain_stops_what_its_preview_says() -> None:
     item = world.state.workflows[1].tasks["train"].items[0]
     assert (item.state, item.number, item.user_failures, item.infra_failures) == ("running", 2, 0, 0)
     assert not {place.node for place in world.of(ev.ItemAdmitted)[-1].places} & set(names)
+
+
+def test_the_grace_of_a_drain_survives_a_restart() -> None:
+    world = Cluster(nodes(2, gpu_count=1), {"a": Behaviour(run_ms=60_000)})
+    world.send(submit(spec(task("a", resources=gpus(1)))))
+    world.run(1_000)
+    (admitted,) = world.of(ev.ItemAdmitted)
+    world.send(Drain(nodes=(admitted.places[0].node,), grace_ms=700))
+    world.restart()
+    assert [effect.grace_ms for effect in world.effects if isinstance(effect, effects.Stop)][-1] == 700
 
 
 def test_marks_survive_a_restart_and_an_absence() -> None:

@@ -11,11 +11,20 @@ from typing import Any, NamedTuple
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from scheduler_strategies import NODES, PROJECTS, TENANTS, behave, gang_specs, policies, quotas, tenants
 
 from ffd.core import events as ev
 from ffd.core import reports as rp
+from ffd.core.admit.order import head_of, path_of
+from ffd.core.cluster_views import queue_pages
 from ffd.core.commands import (
     Accepted,
     Cancel,
@@ -159,6 +168,21 @@ class Scheduler(RuleBasedStateMachine):
     @rule()
     def restarts(self) -> None:
         self.cluster.restart()
+
+    # ------------------------------------------------------------------------------------------------------ the queue
+
+    @invariant()
+    def the_queue_is_in_order(self) -> None:
+        """Walked lazily, the order is the same as of all lanes sorted."""
+        if not hasattr(self, "cluster"):
+            return
+        state = self.cluster.state
+        heads = ((lane, head_of(state, lane)) for lane in state.lanes.lanes.values())
+        wanted = sorted((path_of(state, lane.branch), head[1:3]) for lane, head in heads if head is not None)
+        assert [page.head for page in queue_pages(state)] == [
+            f"{state.workflows[entry[1]].row.handle}/{state.workflows[entry[1]].dag.names[entry[3]]}[{entry[4]}]"
+            for _, (_, entry) in wanted
+        ]
 
     # ------------------------------------------------------------------------------------------------------ the end
 

@@ -221,3 +221,13 @@ def test_the_first_failure_speaks_for_a_task_while_others_go_on() -> None:
     cause = cluster.state.workflows[1].tasks["a"].row.cause
     assert isinstance(cause, Cause)
     assert (cause.item, cause.attempt, cause.exit_code) == (1, 1, 3)
+
+
+def test_a_node_that_changed_keeps_what_is_reserved_on_it() -> None:
+    before = nodes(2, cpu_millis=4_000)
+    cluster = Cluster(before, {"a": Behaviour(run_ms=10_000)})
+    cluster.send(submit(spec(task("a", foreach=(1, 2), resources=Resources(cpu_millis=3_000)))))
+    same = cluster.state.space.nodes["n2"]
+    cluster.send(InventoryReported((Node("n1", cpu_millis=8_000), before[1])))
+    assert [cluster.state.space.nodes[name].cpu_millis for name in ("n1", "n2")] == [5_000, 1_000]
+    assert cluster.state.space.nodes["n2"] is same, "only what changed is worked out anew"

@@ -10,10 +10,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from ffd.core.admit.quota import allowed_models, check_gang, check_quota, hopeless
 from ffd.core.admit.share import dominant_resource, share_billionths
+from ffd.core.amounts import amounts, amounts_on
 from ffd.core.model import Node, Quota, TenantRow
 from ffd.core.past import TICKS
 from ffd.core.spec import Resources
-from ffd.core.tenancy import Tenancy, amounts, amounts_on
+from ffd.core.tenancy import Tenancy
 
 PATHS = ("a", "a/x", "a/x/deep", "a/y", "b", "b/z")
 KINDS = ("gpus", "cpus")

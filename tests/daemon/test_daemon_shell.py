@@ -16,7 +16,9 @@ import structlog
 from world import SimClock, SimEntropy, World, ended, run, submit
 
 import ffd.daemon
-from ffd.core.commands import Retry
+from ffd.core.commands import Cordon, Retry, SetQuota
+from ffd.core.health import UNMARKED
+from ffd.core.model import TenantRow
 from ffd.daemon.clock import Backoff, SystemClock, SystemEntropy
 from ffd.daemon.controller import LEAST_INPUTS, Pace
 from ffd.daemon.failpoints import NAMES, Failpoints
@@ -179,3 +181,38 @@ async def test_fsck_finds_rows_that_do_not_follow_from_the_story() -> None:
     world.database.items[answer.workflow][key] = good
     del world.database.entries[2:4]
     assert await check(MemoryStore(world.database)) != []
+
+
+@run
+async def test_fsck_compares_what_outlives_workflows() -> None:
+    world = World()
+    async with world.daemon() as daemon:
+        quota = SetQuota(tenant="lab", changes={"gpus": {"nominal": 8_000}}, key="k", payload_digest="d")
+        await daemon.engine.ask(quota)
+        await ended(daemon, (await submit(daemon)).workflow)
+        await daemon.engine.ask(Cordon(nodes=("n0",), by="ann"))
+    meta = world.database.meta
+    assert await check(MemoryStore(world.database)) == []
+    encode = msgspec.msgpack.encode
+    for name, row, who in (
+        ("tenant/lab", encode(TenantRow(enabled=False)), "tenant lab"),
+        ("node/n0", encode(UNMARKED), "the mark of node n0"),
+        ("nodes", encode(()), "the inventory"),
+        ("next_workflow", encode(9), "the number of the next workflow"),
+        ("key/0", encode((0, "default/SetQuota/k", "e", 0)), "idempotency key default/SetQuota/k"),
+        ("learnt/0", encode((0, "default/w/a", 1, 5_000)), "the learnt duration of default/w/a"),
+    ):
+        good = meta.get(name)
+        meta[name] = row
+        assert await check(MemoryStore(world.database)) == [f"{who}: what is stored does not follow from the story"]
+        if good is None:
+            del meta[name]
+        else:
+            meta[name] = good
+    assert await MemoryStore(world.database).sweep(1 << 50, 1, 1, 10) == [1], "its story goes, not that of others"
+    assert await check(MemoryStore(world.database)) == []
+    del meta["tenant/lab"]
+    assert await check(MemoryStore(world.database)) == ["tenant lab: what is stored does not follow from the story"]
+    meta["tenant/lab"] = b"\xc1"
+    (fault,) = await check(MemoryStore(world.database))
+    assert fault.startswith("the rows of tenants")

@@ -8,7 +8,7 @@ workflow. Called by `core.schedule.cycle`. Never here: whether it fits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import NamedTuple
 
@@ -179,15 +179,37 @@ def close(state: State, lane: Lane, block: QuotaBlock) -> bool:
     return True
 
 
-def in_order(state: State) -> list[Candidate]:
-    """The head of each lane, in the order in which they would be looked at now if none of them changed a share."""
+def in_order(state: State) -> Iterator[list[Lane]]:
+    """The lanes of one tenant after the other, as they would be looked at now if none of them changed a share. Those of
+    one list stand side by side: their heads decide. Found as they are asked for: the first cost little."""
     refresh(state)
-    found = []
-    for order, lane in enumerate(state.lanes.lanes.values()):
-        head = _head(state, lane, is_all=True)
-        if head is not None:
-            found.append(Candidate(path_of(state, lane.branch), head[0], head[1], order, lane))
-    return sorted(found)
+    roots = [kind.root for kind in state.lanes.kinds.values()]
+    waiting: list[tuple[tuple[Key, ...], bool, list[Branch]]] = [((), False, roots)] if roots else []
+    while waiting:
+        path, is_own, branches = heappop(waiting)
+        if is_own:
+            yield [branch.lane for branch in branches if branch.lane is not None]
+            continue
+        own = [branch for branch in branches if branch.lane is not None]
+        if own:
+            tenant = own[0].tenant
+            heappush(waiting, ((*path, _own_key(state, tenant)) if tenant.children else path, True, own))
+        for key, below in _children(state, branches).items():
+            heappush(waiting, ((*path, key), False, below))
+
+
+def _children(state: State, branches: list[Branch]) -> dict[Key, list[Branch]]:
+    """What is right below these branches of one tenant, by its key."""
+    by_tenant: dict[str, list[Branch]] = {}
+    for branch in branches:
+        for path, child in branch.children.items():
+            by_tenant.setdefault(path, []).append(child)
+    found: dict[Key, list[Branch]] = {}
+    for children in by_tenant.values():
+        share = share_billionths(state.tenancy, children[0].tenant)
+        for child in children:
+            found.setdefault(_key(child, share), []).append(child)
+    return found
 
 
 def path_of(state: State, branch: Branch) -> tuple[Key, ...]:

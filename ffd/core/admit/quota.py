@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import msgspec
 
+from ffd.core.amounts import MODEL_PREFIX, Amounts, amount_text, amounts
 from ffd.core.spec import Resources
-from ffd.core.tenancy import MODEL_PREFIX, Amounts, Tenancy, Tenant, amount_text, amounts
+from ffd.core.tenancy import Tenancy, Tenant
 
 
 class QuotaBlock(msgspec.Struct, frozen=True):

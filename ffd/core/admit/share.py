@@ -14,7 +14,8 @@ Workloads", SoCC 2013. Pure; read by `admit.order` and views.
 
 from __future__ import annotations
 
-from ffd.core.tenancy import Amounts, Tenancy, Tenant
+from ffd.core.amounts import Amounts
+from ffd.core.tenancy import Tenancy, Tenant
 
 BILLION = 10**9
 

@@ -17,6 +17,7 @@ import msgspec
 
 from ffd.core.admit.order import Candidate, Heads, close, head_of
 from ffd.core.admit.quota import QuotaBlock, allowed_models, check_gang, check_quota
+from ffd.core.amounts import amounts_on
 from ffd.core.kinds import Kind, Lane, Shape
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import AttemptId, Place
@@ -26,7 +27,7 @@ from ffd.core.schedule.preempt import choose_victims, may_be_victim, may_preempt
 from ffd.core.schedule.reserve import Reservation, conflicts, is_for, places_beside, reserve
 from ffd.core.spec import Task
 from ffd.core.state import State
-from ffd.core.tenancy import Tenant, amounts_on
+from ffd.core.tenancy import Tenant
 
 ADMISSION_UNITS = 8  # what an admission costs the step, beside finding its place
 NODES_A_UNIT = 256  # nodes that one placement may look at for one unit of work

@@ -52,8 +52,7 @@ def end_at_ms(state: State, attempt: AttemptId, now_ms: int) -> int:
     running = item.live
     assert running is not None
     if item.state == "stopping":
-        grace_ms = task.checkpoint.grace_ms if task.checkpoint else state.limits.stop_grace_ms
-        return max(now_ms + STOPPING_LEAST_MS, item.since_at_ms + grace_ms)
+        return max(now_ms + STOPPING_LEAST_MS, item.since_at_ms + running.stop_grace_ms)
     duration_ms = state.forecast.duration_ms(live.row.project, live.row.name, task)
     if not duration_ms:
         return FOREVER_MS

@@ -2,20 +2,20 @@
 demand by the functions that decide. Nothing is stored for it, and its cost does not grow with what waits.
 
 Called by `views` (ffd why) and `whatif`. What others have is told to those only who may see it (`Sight`). Never here:
-how far a gang is from fitting (nearest), what would help (whatif).
+whether it may start at all (admissible), how far a gang is from fitting (nearest), what would help (whatif).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from ffd.core.admit.order import Candidate, path_of
-from ffd.core.admit.quota import QuotaBlock, allowed_models, check_gang, closed_by, hopeless
+from ffd.core.admit.quota import QuotaBlock, allowed_models
+from ffd.core.amounts import MODEL_PREFIX
 from ffd.core.kinds import Entry, Lane
-from ffd.core.live import LiveWorkflow
 from ffd.core.model import Place
 from ffd.core.pages import Check, HolderPage
+from ffd.core.schedule.admissible import enabled, parallel, quota, suspended
 from ffd.core.schedule.cycle import followed_domains
 from ffd.core.schedule.ends import FOREVER_MS, ends_of
 from ffd.core.schedule.nearest import (
@@ -35,7 +35,6 @@ from ffd.core.schedule.rooms import Models
 from ffd.core.schedule.subject import Sight, Subject, counted, entry_of, in_text, label, some
 from ffd.core.state import State
 from ffd.core.story import duration_text
-from ffd.core.tenancy import MODEL_PREFIX, Tenant, amount_text, amounts
 
 HOLDERS_MOST_COUNT = 20_000  # beyond so many attempts no forecast is made on demand, and no preemption tried
 
@@ -81,7 +80,7 @@ class _Examination:
 
     def made(self) -> Found:
         state, it = self.state, self.it
-        found = [_suspended(self.live), _parallel(it), self._tenant(), self._quota()]
+        found = [suspended(self.live), parallel(it), enabled(self.tenant), self._quota()]
         is_queued = all(check.verdict == "pass" for check in found[:3])
         ahead = ahead_of(state, self.lane, it, self.sight) if is_queued else None
         found += [self._order(ahead), self._cluster(), self._space()]
@@ -104,28 +103,10 @@ class _Examination:
 
     # --------------------------------------------------------------------------------------------------------- may it
 
-    def _tenant(self) -> Check:
-        closed = closed_by(self.tenant)
-        if closed is not None:
-            hint = f"`ffd tenant set {closed.label} --enable` lets it go on"
-            return Check(name="tenant", verdict="wait", detail=f"tenant {closed.label} is disabled: {hint}")
-        return Check(name="tenant", verdict="pass", detail=f"tenant {self.tenant.label} may start work")
-
     def _quota(self) -> Check:
-        """May its tenant hold it, in the least size that would do now?"""
-        tenancy, tenant, ask, size = self.state.tenancy, self.tenant, self.it.ask, self.sizes[-1]
-        levels = list(_levels(tenant, self.it, size))
-        facts = {"levels": levels} if levels else {}
-        block = hopeless(tenancy, tenant, ask, size)
-        if block is not None:
-            return Check(name="quota", verdict="fail", detail=f"will never run here: {block.text()}", facts=facts)
-        self.block = block = check_gang(tenancy, tenant, ask, size)
-        if block is None:
-            told = [f"{row['tenant']} uses {row['used_text']} of {row['bound_text']}" for row in levels]
-            words = some(told, most=4) or "no quota bounds its tenant"
-            return Check(name="quota", verdict="pass", detail=words, facts=facts)
-        self.holders = self._quota_holders(block)
-        return Check(name="quota", verdict="wait", detail=_block_text(block, tenant), facts=facts)
+        check, self.block = quota(self.state.tenancy, self.it, self.sizes[-1])
+        self.holders = self._quota_holders(self.block) if self.block is not None else ()
+        return check
 
     def _quota_holders(self, block: QuotaBlock) -> tuple[HolderPage, ...]:
         """Who holds what the level that says no has."""
@@ -353,91 +334,3 @@ def _is_for(found: Reservation, entry: Entry) -> bool:
 
 def _known(at_ms: int) -> int:
     return at_ms if at_ms < FOREVER_MS else 0
-
-
-# ------------------------------------------------------------------------------------------------------ single checks
-
-
-def _suspended(live: LiveWorkflow) -> Check:
-    if live.row.state == "suspended":
-        return Check(name="workflow", verdict="wait", detail="the workflow is suspended: `ffd resume` lets it go on")
-    return Check(name="workflow", verdict="pass", detail=f"the workflow is {live.row.state}")
-
-
-def _parallel(it: Subject) -> Check:
-    live, name = it.live, it.name
-    own, whole = live.dag.tasks[name].max_parallel, live.dag.spec.max_parallel
-    facts = {"active_count": live.tasks[name].active if own else len(live.placed), "bound_count": own or whole}
-    if not own and not whole:
-        return Check(name="max_parallel", verdict="pass", detail="no bound")
-    if live.holds_place(name, it.number):
-        words = ((f"{own} of the task", own), (f"{whole} of the workflow", whole))
-        bound = " and ".join(text for text, is_set in words if is_set)
-        return Check(name="max_parallel", verdict="pass", detail=f"at most {bound} at once", facts=facts)
-    whose = f"{own} places of the task" if live.is_full(name) else f"{whole} places of the workflow"
-    detail = f"all {whose} are taken, by items that run or wait for room"
-    return Check(name="max_parallel", verdict="wait", detail=detail, facts=facts)
-
-
-def _levels(tenant: Tenant, it: Subject, size: int) -> Iterator[dict[str, object]]:
-    """What each level of its path holds of what is asked, where there is a quota of it."""
-    asked = amounts(it.ask, size)
-    for model in it.ask.gpu_types if it.ask.gpu_count else ():
-        asked[f"{MODEL_PREFIX}{model}"] = asked["gpus"]
-    for level in tenant.chain():
-        for resource, ask in asked.items():
-            quota = level.row.quotas.get(resource)
-            if quota is None:
-                continue
-            used, bound = level.usage.get(resource, 0), quota.bound
-            yield {
-                "tenant": level.label, "resource": resource, "used": used, "nominal": quota.nominal, "bound": bound,
-                "borrowed": level.borrowed(resource), "kept_for_members": level.reserve.get(resource, 0), "asked": ask,
-                "used_text": f"{amount_text(resource, used)} {resource}",
-                "bound_text": amount_text(resource, quota.nominal)
-                + ("" if bound == quota.nominal else f" (may borrow {_most(resource, quota.borrow_max)})"),
-            }  # fmt: skip
-
-
-def _most(resource: str, amount: int | None) -> str:
-    return "more" if amount is None else f"{amount_text(resource, amount)} more"
-
-
-def _block_text(block: QuotaBlock, tenant: Tenant) -> str:
-    """Which level says no, whether that is its own bound or a pool that is full; what it borrowed, what it lent."""
-    text = block.text()
-    level = next(node for node in tenant.chain() if node.path == block.tenant)
-    borrowed = (
-        level.borrowed(block.resource)
-        if level.row.quotas[block.resource].nominal < level.usage.get(block.resource, 0)
-        else 0
-    )
-    if borrowed:
-        text += f"; {amount_text(block.resource, borrowed)} of that are borrowed"
-    if not block.is_pool:
-        return f"{text}: its own bound"
-    own = tenant.row.quotas.get(block.resource)
-    lent = own is not None and tenant.usage.get(block.resource, 0) + block.ask <= own.nominal
-    if own is not None and lent:
-        used = amount_text(block.resource, tenant.usage.get(block.resource, 0))
-        text += (
-            f"; {tenant.label} itself uses {used} of its {amount_text(block.resource, own.nominal)}: the rest is lent"
-        )
-    return f"{text}: the pool of {block.tenant or '/'} is used up"
-
-
-def lane_text(state: State, lane: Lane, live: LiveWorkflow, name: str) -> str:
-    """Why the head of a lane does not start now, in a few words."""
-    closed = closed_by(live.tenant)
-    if closed is not None:
-        return f"tenant {closed.label} is disabled"
-    task = live.dag.tasks[name]
-    least = task.gang.min_replicas or task.gang.replicas
-    never = hopeless(state.tenancy, live.tenant, task.resources, least)
-    if never is not None:
-        return f"will never run here: {never.text()}"
-    block = check_gang(state.tenancy, live.tenant, task.resources, least)
-    if block is not None:
-        return block.text()
-    is_blocked = state.space.version in (lane.kind.shape.blocked_at, lane.blocked_at)
-    return "no room now" if is_blocked else "next cycle"

@@ -17,6 +17,7 @@ from typing import Any
 
 from ffd.core.admit.order import Candidate
 from ffd.core.admit.quota import QuotaBlock, allowed_models, check_gang
+from ffd.core.amounts import Amounts, amounts, amounts_on
 from ffd.core.kinds import Shape
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import Attempt, AttemptId, Place
@@ -25,7 +26,7 @@ from ffd.core.schedule.relief import Relief, fewest, held
 from ffd.core.schedule.reserve import Reservation
 from ffd.core.spec import Resources
 from ffd.core.state import State
-from ffd.core.tenancy import Amounts, Tenant, amounts, amounts_on
+from ffd.core.tenancy import Tenant
 
 LENT, LOWER_PRIORITY = 0, 1
 LOOKED_MOST_COUNT = 1_024  # victims that are tried at most: more would hold the loop up

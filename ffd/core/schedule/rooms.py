@@ -43,7 +43,7 @@ class Mirror:
         self.mig: dict[str, Ints] = {}  # profile -> free slices
         self.has_gpus = np.array([one.has_gpus for one in space.order], bool)
         numbers: dict[tuple[object, ...], int] = {}
-        self.kinds = np.array([numbers.setdefault(_kind(one.node), len(numbers)) for one in space.order], np.int64)
+        self.kinds = np.array([numbers.setdefault(one.kind, len(numbers)) for one in space.order], np.int64)
         self.kind_of: list[int] = self.kinds.tolist()
         first = {kind: one.node for kind, one in zip(self.kind_of[::-1], space.order[::-1], strict=True)}
         self.kind_nodes: list[Node] = [first[kind] for kind in range(len(numbers))]  # one of each kind
@@ -103,14 +103,6 @@ class Mirror:
         by_kind = np.array([NodeSpace(node).room(ask) for node in self.kind_nodes], np.int64)
         found: Ints = by_kind[self.kinds]
         return found
-
-
-def _kind(node: Node) -> tuple[object, ...]:
-    """Nodes of one kind are alike in all that is static, but for labels."""
-    return (
-        node.gpu_type, node.gpu_count, node.gpu_memory_bytes, node.cpu_millis, node.memory_bytes, node.disk_bytes,
-        node.slot_count, node.rdma, node.taints, tuple(sorted(node.mig.items())),
-    )  # fmt: skip
 
 
 class Rooms:

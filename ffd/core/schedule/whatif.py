@@ -26,7 +26,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from ffd.core.admit.quota import allowed_models, check_gang
-from ffd.core.amounts import amount_of
+from ffd.core.amounts import BYTES, COUNTS, RESOURCES, amount_of
 from ffd.core.model import Node
 from ffd.core.pages import WhatIfPage
 from ffd.core.rehearsal import Rehearsal
@@ -38,7 +38,7 @@ from ffd.core.schedule.subject import Sight, Subject
 from ffd.core.space import could_host, misfit
 from ffd.core.spec import Task
 from ffd.core.state import State
-from ffd.core.tenancy import BYTES, COUNTS, RESOURCES, Tenant
+from ffd.core.tenancy import Tenant
 from ffd.errors import Refusal
 
 CHANGES_MOST_COUNT = 16  # in one question
@@ -73,13 +73,11 @@ def try_changes(state: State, it: Subject, changes: Changes, sight: Sight, now_m
     with Rehearsal(state) as rehearsal:
         try:
             changed = _apply(rehearsal, it, changes)
-            proposal = _play(rehearsal, changed, now_ms)
+            started = _start(rehearsal, changed, changes, now_ms)
         except _TooMuchError as error:
             return WhatIfPage(changes=changes.texts, outcome="unknown", detail=str(error))
-        if proposal is not None and not proposal.victims:
-            nodes = tuple(dict.fromkeys(place.node for place in proposal.places))
-            detail = f"{len(proposal.places)} replicas" if len(proposal.places) > 1 else ""
-            return WhatIfPage(changes=changes.texts, outcome="starts", nodes=nodes, detail=detail)
+        if started is not None:
+            return started
         found = examine(state, changed, sight, now_ms)
     check = found.check(found.reason)
     start_ms = found.reservation.start_at_ms if found.reservation else FOREVER_MS
@@ -88,6 +86,16 @@ def try_changes(state: State, it: Subject, changes: Changes, sight: Sight, now_m
         detail=check.detail if check else "others that come first would take what becomes free",
         start_at_ms=start_ms if start_ms < FOREVER_MS else 0,
     )  # fmt: skip
+
+
+def _start(rehearsal: Rehearsal, it: Subject, changes: Changes, now_ms: int) -> WhatIfPage | None:
+    """Where a cycle would start it; None when it would not."""
+    proposal = _play(rehearsal, it, now_ms)
+    if proposal is None or proposal.victims:
+        return None
+    nodes = tuple(dict.fromkeys(place.node for place in proposal.places))
+    detail = f"{len(proposal.places)} replicas" if len(proposal.places) > 1 else ""
+    return WhatIfPage(changes=changes.texts, outcome="starts", nodes=nodes, detail=detail)
 
 
 def _apply(rehearsal: Rehearsal, it: Subject, changes: Changes) -> Subject:
@@ -245,7 +253,7 @@ def _wrong(message: str, hint: str) -> Refusal:
 # ---------------------------------------------------------------------------------------------------------- hints
 
 
-def helpful(state: State, it: Subject, found: Found, sight: Sight, now_ms: int) -> tuple[WhatIfPage, ...]:
+def helpful(state: State, it: Subject, found: Found, now_ms: int) -> tuple[WhatIfPage, ...]:
     """Changes that would start it in the next cycle: each was tried, and none is told that did not."""
     if found.reason in ("workflow", "max_parallel", "tenant", "preemption", ""):
         return ()
@@ -257,8 +265,11 @@ def helpful(state: State, it: Subject, found: Found, sight: Sight, now_ms: int) 
         key = texts[0].partition("=")[0]
         if key in helped:
             continue
-        page = try_changes(state, it, parse_changes(state, it, texts), sight, now_ms)
-        if page.outcome == "starts":
+        changes = parse_changes(state, it, texts)
+        page = None
+        with Rehearsal(state) as rehearsal, suppress(_TooMuchError):
+            page = _start(rehearsal, _apply(rehearsal, it, changes), changes, now_ms)
+        if page is not None:
             pages.append(page)
             helped.add(key)
     return tuple(pages)

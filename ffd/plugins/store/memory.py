@@ -82,11 +82,13 @@ class MemoryDatabase:
             self._keep(lambda entry: entry.spec != spec)
 
     def trim(self) -> None:
-        """Before the first story of a workflow: of the inventories only the last one still matters, and no commit."""
+        """Before the first story of a workflow: of what is replaced (inventories) only the last still matters, and no
+        commit."""
         last = self.commits[-1].number if self.commits else 0
         floor = next((entry.number for entry in self.entries if entry.workflow), last)
-        old = [e for e in self.by_workflow.get(0, ()) if not e.spec and e.number < floor]
-        drop = {_position(entry) for entry in old[:-1]}
+        early = [entry for entry in self.by_workflow.get(0, ()) if entry.number < floor and entry.count == 1]
+        alike = [[entry for entry in early if entry.events.startswith(kind)] for kind in story.REPLACED]
+        drop = {_position(entry) for found in alike for entry in found[:-1]}
         self._keep(lambda entry: _position(entry) not in drop)
         self.commits = [commit for commit in self.commits if commit.number >= floor]
 

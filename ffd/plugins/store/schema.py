@@ -132,11 +132,13 @@ REMOVE_ROWS = (
 GONE = "DELETE FROM leaving WHERE workflow = ?1"
 SPEC_IS_USED = "SELECT EXISTS(SELECT 1 FROM workflows WHERE spec = ?1) OR EXISTS(SELECT 1 FROM leaving WHERE spec = ?1)"
 REMOVE_SPEC = ("DELETE FROM specs WHERE digest = ?1", "DELETE FROM story WHERE spec = ?1 AND spec <> ''")
-# Before the floor no workflow has any story: of the inventories there only the last one still matters, and no commit.
+# Before the floor no workflow has any story: of what is replaced there (entries of one event that begin with ?3) only
+# the last still matters, and no commit.
 FLOOR = """SELECT coalesce((SELECT number FROM story WHERE workflow <> 0 ORDER BY number, idx LIMIT 1),
     (SELECT max(number) FROM commits), 0)"""
 TRIM_STORY = """DELETE FROM story WHERE (number, idx) IN (SELECT number, idx FROM story INDEXED BY story_workflow
-    WHERE workflow = 0 AND spec = '' AND number < ?1 ORDER BY number DESC, idx DESC LIMIT ?2 OFFSET 1)"""
+    WHERE workflow = 0 AND number < ?1 AND count = 1 AND substr(events, 1, length(?3)) = ?3
+    ORDER BY number DESC, idx DESC LIMIT ?2 OFFSET 1)"""
 TRIM_COMMITS = """DELETE FROM commits WHERE number < ?1
     AND number < (SELECT number FROM commits ORDER BY number LIMIT 1) + ?2"""
 

@@ -10,7 +10,7 @@ import sqlite3
 
 import msgspec
 
-from ffd.plugins.store import schema
+from ffd.plugins.store import schema, story
 from ffd.plugins.store.sqlite_writer import Writer
 
 SLICE_ROW_COUNT = 5_000  # rows removed in one transaction: some ten milliseconds
@@ -73,10 +73,6 @@ def trim_slice(writer: Writer) -> bool:
     """Remove some of what no workflow's story needs any more; False when nothing was left. The last commit stays."""
     with writer.transaction() as db:
         (floor,) = db.execute(schema.FLOOR).fetchone()
-        return (
-            sum(
-                db.execute(statement, (floor, SLICE_ROW_COUNT)).rowcount
-                for statement in (schema.TRIM_STORY, schema.TRIM_COMMITS)
-            )
-            > 0
-        )
+        given = (floor, SLICE_ROW_COUNT)
+        entries = sum(db.execute(schema.TRIM_STORY, (*given, kind)).rowcount for kind in story.REPLACED)
+        return entries + db.execute(schema.TRIM_COMMITS, given).rowcount > 0

@@ -22,7 +22,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from ffd.core.events import AnyEvent, Event, SpecAdded, WorkflowAccepted, WorkflowReopened
+from ffd.core.events import AnyEvent, Event, NodesChanged, SpecAdded, UsageNoted, WorkflowAccepted, WorkflowReopened
 from ffd.core.spec import Spec
 from ffd.errors import Fenced
 from ffd.plugins.ports import Batch, Head, StoryEntry, Verdict
@@ -70,6 +70,15 @@ class Commit(msgspec.Struct, frozen=True, gc=False):
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[AnyEvent | SpecStored, ...]).decode
 _decode_spec = msgspec.msgpack.Decoder(Spec).decode
+
+
+def _alone(kind: type[Event]) -> bytes:
+    """How an entry of nothing but one event of this kind begins: up to the first field, each 0 here being one byte."""
+    count = len(kind.__struct_fields__)
+    return _encode([[kind.__name__, *[0] * count]])[:-count]
+
+
+REPLACED = (_alone(NodesChanged), _alone(UsageNoted))  # each says all that the one of its kind before it said
 
 
 def _run_key(kind: type[Event]) -> Callable[[Any], int | str]:

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Awaitable
 from typing import get_args
 
-from ffd.core.events import AnyEvent, NodesChanged, SpecAdded
-from ffd.core.model import Rows
+from ffd.core.events import AnyEvent, NodesChanged, QuotaChanged, SpecAdded
+from ffd.core.model import Quota, Rows
 from ffd.errors import Fenced, Unavailable
 from ffd.plugins.ports import Head, Lease, LeaseInfo, ListQuery, Store
 from ffd.testing.conformance.store_setup import (
@@ -373,25 +373,28 @@ async def retention_removes_all_of_a_workflow_and_nothing_else(opener: Opener) -
 
 
 async def retention_trims_the_front_of_the_story(opener: Opener) -> None:
+    quota = QuotaChanged("lab", "gpus", Quota(8_000), "me")
     async with leading(opener) as (store, lease):
         await commit(store, lease, inventory("n1"))
         await commit(store, lease, added("a"), accepted(1))
         await commit(store, lease, inventory("n1", "n2"))
         await commit(store, lease, ended(1))
         await commit(store, lease, inventory("n2"))
+        await commit(store, lease, Part([quota]))
         await commit(store, lease, added("a"), accepted(2))
         await commit(store, lease, inventory("n3"))
         assert await store.sweep(AT_MS + 1, 1, 1, 10) == [1]
         left = await all_entries(store)
-        assert [entry.number for entry in left if isinstance(entry.events[0], NodesChanged)] == [5, 7]
+        assert [entry.number for entry in left if isinstance(entry.events[0], NodesChanged)] == [5, 8]
+        assert [entry.number for entry in left if entry.events == (quota,)] == [6], "nothing replaces it"
         verdict = await store.verify()
         assert verdict.faults == ()
-        assert verdict.commits == 2  # 6 and 7: everything before belongs to no workflow
+        assert verdict.commits == 2  # 7 and 8: everything before belongs to no workflow
         await commit(store, lease, ended(2))
         assert await store.sweep(AT_MS + 1, 1, 1, 10) == [2]
         verdict = await store.verify()
         assert (verdict.commits, verdict.faults) == (1, ())  # the head stays: the next one is chained to it
-        assert (await commit(store, lease, accepted(3))).number == 9
+        assert (await commit(store, lease, accepted(3))).number == 10
         assert (await store.verify()).faults == ()
 
 
