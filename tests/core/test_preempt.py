@@ -46,3 +46,20 @@ def test_what_was_lent_and_comes_back_goes_to_whom_it_is_due(stop_ms: int, ask: 
         f"{ended_ms / 1000:.3f} due/b admitted",
         f"{ended_ms / 1000 + 1.1:.3f} lent/a admitted",
     ]
+
+
+def test_quota_that_comes_back_in_parts_is_kept_together() -> None:
+    """L7: there are nodes enough, but the pool has only what two victims give back, the second one later. The first
+    must not get its part again meanwhile: the second would be stopped in vain."""
+    ends = {"a[0]": Behaviour(run_ms=100_000, stop_ms=200), "a[1]": Behaviour(run_ms=100_000, stop_ms=5_000)}
+    cluster = Cluster(nodes(3, gpu_count=4), ends)
+    cluster.send(quota("pool", 8, 0), quota("pool/lent", 0), quota("pool/due", 8))
+    cluster.send(submit(spec(task("a", resources=gpus(4), foreach=(1, 2))), project="pool/lent"))
+    cluster.run(1_000)
+    cluster.send(submit(spec(task("b", resources=gpus(4), replicas=2)), project="pool/due"))
+    cluster.run(6_000)
+    assert told(cluster)[2:] == [
+        "1.000 pool/lent/a preempted",
+        "1.000 pool/lent/a preempted",
+        "6.000 pool/due/b admitted",
+    ]

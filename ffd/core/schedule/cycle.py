@@ -23,7 +23,7 @@ from ffd.core.model import AttemptId, Place
 from ffd.core.schedule.ends import FOREVER_MS, ends_of
 from ffd.core.schedule.place import find_places
 from ffd.core.schedule.preempt import choose_victims, may_be_victim, may_preempt
-from ffd.core.schedule.reserve import Reservation, conflicts, is_for, places_beside, reserve
+from ffd.core.schedule.reserve import Reservation, conflicts, is_for, places_beside, promised_block, reserve
 from ffd.core.spec import Task
 from ffd.core.state import State
 from ffd.core.tenancy import Tenant, amounts_on
@@ -87,6 +87,8 @@ class Cycle:
                 is_over = not any(map(state.is_live, found.counts_on))
                 promised += [shape] if is_over else []
             if is_over or not shape.kinds_count:
+                if found.victims:
+                    state.tenancy.touch(found.lane.project)  # its quota is not kept for it any more
                 del state.reservations[shape]
                 state.lanes.stamp += 1
         return promised
@@ -211,7 +213,10 @@ class Cycle:
             ends_at_ms = self._now_ms + lane.kind.duration_ms if lane.kind.duration_ms else FOREVER_MS
             places = beside.places if ends_at_ms <= beside.until_ms else beside.lasting
             if places is not None:
-                return Proposal(_attempt(live, name, candidate), places, lane), None, False
+                asked = amounts_on(shape.ask, size, state.models_of(places, shape.ask))
+                block = promised_block(state, self._ahead_of(candidate), live.tenant, asked)
+                if block is None:
+                    return Proposal(_attempt(live, name, candidate), places, lane), None, False
         return None, block, is_misfit
 
     def _task_of(self, candidate: Candidate) -> tuple[LiveWorkflow, str]:
@@ -232,6 +237,11 @@ class Cycle:
                 self._beside[shape] = beside
         return beside
 
+    def _ahead_of(self, candidate: Candidate) -> list[Reservation]:
+        """Reservations that are not this gang's own."""
+        lane = candidate.lane
+        return [one for other, one in self._ahead.items() if other is not lane.kind.shape or not is_for(one, lane)]
+
     def _look_beside(self, candidate: Candidate, size: int, models: tuple[str, ...] | None) -> Beside | None:
         state, shape = self._state, candidate.lane.kind.shape
         live, name = self._task_of(candidate)
@@ -240,7 +250,7 @@ class Cycle:
         places = find_places(state.space, shape.ask, shape.gang, size, domains, models)
         if places is None:
             return None
-        ahead = [one for other, one in self._ahead.items() if other is not shape or not is_for(one, candidate.lane)]
+        ahead = self._ahead_of(candidate)
         found = conflicts(state, ahead, places, shape.ask)
         if not found:
             return Beside(places, FOREVER_MS, places)

@@ -19,7 +19,7 @@ from ffd.core.kinds import Shape
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import Attempt, AttemptId, Place
 from ffd.core.schedule.place import find_places
-from ffd.core.schedule.reserve import Reservation
+from ffd.core.schedule.reserve import Reservation, promised
 from ffd.core.spec import Resources
 from ffd.core.state import State
 from ffd.core.tenancy import Amounts, Tenant, amounts, amounts_on
@@ -204,9 +204,7 @@ class Attempted:
         for found in state.reservations.values():
             if found.victims and not state.space.fits(found.places, found.ask):
                 state.space.take(found.places, found.ask)
-                models = state.models_of(found.places, found.ask)
-                tenant = state.tenancy.tenant(found.lane.project)
-                state.tenancy.charge(tenant, amounts_on(found.ask, len(found.places), models))
+                state.tenancy.charge(*promised(state, found))
 
     def __exit__(self, *error: Any) -> None:
         self._tenancy.__exit__(*error)

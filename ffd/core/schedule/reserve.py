@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ffd.core.admit.quota import QuotaBlock, check_quota
 from ffd.core.holders import End
 from ffd.core.kinds import Entry, Lane, Shape
 from ffd.core.model import AttemptId, Place
@@ -23,6 +24,7 @@ from ffd.core.schedule.ends import FOREVER_MS
 from ffd.core.schedule.place import find_places
 from ffd.core.spec import Resources
 from ffd.core.state import State
+from ffd.core.tenancy import Amounts, Tenant, amounts_on
 
 
 class Reservation(NamedTuple):
@@ -119,6 +121,32 @@ def conflicts(
             if not _room_for(state, mine, reservation.ask):
                 found.append(reservation)
     return found
+
+
+def promised_block(
+    state: State, reservations: Sequence[Reservation], tenant: Tenant, asked: Amounts
+) -> QuotaBlock | None:
+    """What quota would forbid `tenant` if those for whom others are being stopped had what they were promised."""
+    promises = [found for found in reservations if found.victims]
+    if not promises or not tenant.has_quota:
+        return None
+    with state.tenancy.trial():
+        for attempt in dict.fromkeys(attempt for found in promises for attempt in found.counts_on):
+            current = state.current(attempt)
+            if current is not None:
+                live, running = current[0], current[3]
+                amounts = amounts_on(state.ask_of(attempt, live), len(running.places), running.models)
+                state.tenancy.discharge(live.tenant, amounts)
+        for found in promises:
+            state.tenancy.charge(*promised(state, found))
+        return check_quota(tenant, asked)
+
+
+def promised(state: State, found: Reservation) -> tuple[Tenant, Amounts]:
+    """To whom others make room, and what it will hold."""
+    assert found.lane is not None
+    models = state.models_of(found.places, found.ask)
+    return state.tenancy.tenant(found.lane.project), amounts_on(found.ask, len(found.places), models)
 
 
 def _room_for(state: State, places: tuple[Place, ...], ask: Resources) -> bool:
