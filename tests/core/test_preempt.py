@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ffd.core import events as ev
-from ffd.core.commands import SetQuota
+from ffd.core.commands import SetQuota, SetTenant
 from ffd.testing.builders import gpus, nodes, spec, submit, task
 from ffd.testing.cluster import Behaviour, Cluster
 
@@ -63,3 +63,28 @@ def test_quota_that_comes_back_in_parts_is_kept_together() -> None:
         "1.000 pool/lent/a preempted",
         "6.000 pool/due/b admitted",
     ]
+
+
+def test_a_promise_whose_node_is_lost_keeps_nobody_from_the_pool() -> None:
+    """One of its two nodes is gone while the victim on the other still ends."""
+    cluster = Cluster(nodes(3, gpu_count=4), {"a": Behaviour(run_ms=100_000, stop_ms=5_000)})
+    cluster.send(quota("pool", 8, 0), quota("pool/lent", 0), quota("pool/due", 8))
+    cluster.send(submit(spec(task("a", resources=gpus(4), foreach=(1, 2))), project="pool/lent"))
+    cluster.run(1_000)
+    cluster.send(submit(spec(task("b", resources=gpus(4), replicas=2)), project="pool/due"))
+    (promise,) = cluster.state.reservations.values()
+    cluster.lose(promise.places[0].node)
+    assert told(cluster)[4:] == ["1.000 pool/lent/a admitted"]
+
+
+def test_nobody_borrows_before_others_have_what_is_theirs() -> None:
+    """`large` holds just its own, and a lower share. What it would get beyond that it would have to give back at once,
+    again and again, whenever something of `small` ends."""
+    cluster = Cluster(nodes(1, gpu_count=8), {"a": Behaviour(run_ms=100_000), "b": Behaviour(run_ms=2_000)})
+    cluster.send(quota("large", 4), quota("small", 4), SetTenant(tenant="large", weight_millis=10_000))
+    backlogs = [("large", task("a", resources=gpus(2), foreach=(1, 2, 3))),
+                ("small", task("b", resources=gpus(2), foreach=(1, 2, 3, 4)))]  # fmt: skip
+    cluster.send(*[submit(spec(backlog), project=project) for project, backlog in backlogs])
+    cluster.run(10_000)
+    begun = [line.split()[1] for line in told(cluster)]
+    assert begun == ["large/a", "small/b", "large/a", "small/b", "small/b", "small/b", "large/a"], told(cluster)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import NamedTuple
 
-from ffd.core.admit.quota import QuotaBlock
+from ffd.core.admit.quota import QuotaBlock, is_due
 from ffd.core.admit.share import own_share_billionths, share_billionths
 from ffd.core.kinds import Branch, Entry, Key, Kind, Lane, Shape
 from ffd.core.state import State
@@ -116,24 +116,12 @@ def key_of(state: State, branch: Branch) -> Key:
 
 def _key(branch: Branch, share: int) -> Key:
     tenant = branch.tenant
-    return borrows(tenant, branch.kind.shape.asked), share, tenant.served_at_count, tenant.path
+    return not is_due(tenant, branch.kind.shape.asked), share, tenant.served_at_count, tenant.path
 
 
 def _own_key(state: State, tenant: Tenant) -> Key:
     """The tenant's own lane among its children, which it has rarely."""
     return True, own_share_billionths(state.tenancy, tenant), tenant.served_at_count, ""
-
-
-def borrows(tenant: Tenant, asked: frozenset[str]) -> bool:
-    """Does it hold more than its nominal quota of something that is asked? As it is now, whatever the gang would add: a
-    tenant gets what is guaranteed to it before others get more. Without a quota of it, nothing is guaranteed to it."""
-    is_quoted = False
-    for resource, quota in tenant.row.quotas.items():
-        if resource in asked:
-            is_quoted = True
-            if tenant.usage.get(resource, 0) > quota.nominal:
-                return True
-    return not is_quoted
 
 
 def refresh(state: State) -> None:

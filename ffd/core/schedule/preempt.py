@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ffd.core.admit.order import Candidate
-from ffd.core.admit.quota import QuotaBlock, allowed_models, check_gang
+from ffd.core.admit.quota import QuotaBlock, allowed_models, check_gang, is_due
 from ffd.core.kinds import Shape
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import Attempt, AttemptId, Place
@@ -132,20 +132,13 @@ def work_lost(live: LiveWorkflow, attempt: AttemptId, running: Attempt, now_ms: 
 def levels_due(shape: Shape, tenant: Tenant) -> tuple[Tenant, ...]:
     """The levels above a project at which the gang would be within what is guaranteed, and beside which somebody holds
     some of that: it is lent. Empty = nothing is due to it, or nobody has it."""
-    asked = amounts(shape.ask, shape.sizes()[-1])
+    asked = shape.asked
     return tuple(level for level in tenant.chain() if _lends(level, asked) and is_due(level, asked))
 
 
 def _lends(level: Tenant, asked: Amounts) -> bool:
     above = level.parent
     return above is not None and any(resource in level.row.quotas and above.lent.get(resource) for resource in asked)
-
-
-def is_due(level: Tenant, asked: Amounts) -> bool:
-    """Is something of what is asked guaranteed to this level, and would it be within all its nominal quotas?"""
-    quotas = level.row.quotas
-    known = {resource: ask for resource, ask in asked.items() if resource in quotas}
-    return bool(known) and all(level.usage.get(r, 0) + ask <= quotas[r].nominal for r, ask in known.items())
 
 
 def lenders(due: tuple[Tenant, ...], asked: Amounts) -> frozenset[str]:

@@ -126,8 +126,10 @@ def conflicts(
 def promised_block(
     state: State, reservations: Sequence[Reservation], tenant: Tenant, asked: Amounts
 ) -> QuotaBlock | None:
-    """What quota would forbid `tenant` if those for whom others are being stopped had what they were promised."""
-    promises = [found for found in reservations if found.victims]
+    """What quota would forbid `tenant` if those for whom others are being stopped had what they were promised. (Whoever
+    was promised a node that is lost will get something else.)"""
+    nodes = state.space.nodes
+    promises = [found for found in reservations if found.victims and all(one.node in nodes for one in found.places)]
     if not promises or not tenant.has_quota:
         return None
     with state.tenancy.trial():
