@@ -88,3 +88,13 @@ def test_nobody_borrows_before_others_have_what_is_theirs() -> None:
     cluster.run(10_000)
     begun = [line.split()[1] for line in told(cluster)]
     assert begun == ["large/a", "small/b", "large/a", "small/b", "small/b", "small/b", "large/a"], told(cluster)
+
+
+def test_guarantees_of_different_resources_do_not_take_turns() -> None:
+    """L7: one has all GPUs, the other some pods. Each holds what only the other has a quota of."""
+    cluster = Cluster(nodes(1, gpu_count=4, slot_count=4), {"": Behaviour(run_ms=10_000)})
+    cluster.send(quota("gpus", 4), SetQuota(tenant="pods", changes={"pods": {"nominal": 1}}))
+    for project, ask in (("gpus", 4), ("pods", 1)):
+        cluster.send(submit(spec(task("a", resources=gpus(ask))), project=project))
+    cluster.run(60_000)
+    assert [line.split()[1:] for line in told(cluster)] == [["gpus/a", "admitted"], ["pods/a", "admitted"]]

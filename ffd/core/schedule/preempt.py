@@ -162,10 +162,14 @@ def holds_lent(due: tuple[Tenant, ...], shape: Shape, tenant: Tenant) -> bool:
 
 
 def _is_over(level: Tenant, beside: Tenant, asked: Amounts) -> bool:
-    """Of what is guaranteed to the one beside it; without a quota of its own nothing is its own."""
+    """Of what is guaranteed to the one beside it; without a quota of its own nothing is its own. Nobody has a right to
+    what is guaranteed to the other alone, or each could take from the other by what the other has no quota of (L7)."""
+    quotas = level.row.quotas
+    if any(quotas[r].nominal for r in asked if r in quotas and r not in beside.row.quotas):
+        return False
     for resource in asked:
         if resource in beside.row.quotas:
-            own = level.row.quotas.get(resource)
+            own = quotas.get(resource)
             if level.usage.get(resource, 0) > (own.nominal if own else 0):
                 return True
     return False
