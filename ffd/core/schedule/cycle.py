@@ -62,6 +62,7 @@ class Cycle:
         self.is_done = True
         self.is_loosened = False
         self._has_held = False
+        self._has_proposed = False
         self._state = state
         self._now_ms = now_ms
         self._work_left = state.limits.cycle_work_count
@@ -127,6 +128,7 @@ class Cycle:
                 proposal, goes_on = self._look(candidate)
             if proposal is not None:
                 self._work_left -= ADMISSION_UNITS
+                self._has_proposed = True
                 self.is_loosened = self.is_loosened or self._has_held
                 self._beside.clear()
                 if not proposal.victims:
@@ -269,7 +271,10 @@ class Cycle:
         elif shape.blocked_at == state.space.version:
             self._done.add(shape)
         elif candidate.lane.blocked_at != state.space.version:
-            candidate.lane.kind.held_at = (state.space.version, state.lanes.stamp)
+            if self._has_proposed:
+                self.is_loosened = True  # the order is another since those were looked at that are ahead
+            else:
+                candidate.lane.kind.held_at = (state.space.version, state.lanes.stamp)
             self._has_held = True
             self._heads.drop()
         proposal = None
@@ -311,6 +316,7 @@ class Cycle:
         if len(reservations) >= most_count and later and most_count:
             del reservations[later[-1]]
             self._state.lanes.stamp += 1
+            self.is_loosened = True
         return len(reservations) < most_count
 
     def _make_room(
