@@ -232,6 +232,8 @@ class State(Memory):
         assert item.live is not None
         item.live.stop_cause = e.cause
         self.holders.renew(e.attempt)
+        if any(e.attempt in found.counts_on for found in self.reservations.values() if not found.victims):
+            self.lanes.is_dirty = True  # that gang may start earlier than was thought
 
     def _outputs_set(self, e: ev.OutputsSet, at_ms: int) -> None:
         live = self._live_attempt(e.attempt)

@@ -92,7 +92,7 @@ def test_nobody_borrows_before_others_have_what_is_theirs() -> None:
 
 def test_guarantees_of_different_resources_do_not_take_turns() -> None:
     """L7: one has all GPUs, the other some pods. Each holds what only the other has a quota of."""
-    cluster = Cluster(nodes(1, gpu_count=4, slot_count=4), {"": Behaviour(run_ms=10_000)})
+    cluster = Cluster(nodes(1, gpu_count=4, slot_count=4), {"a": Behaviour(run_ms=10_000)})
     cluster.send(quota("gpus", 4), SetQuota(tenant="pods", changes={"pods": {"nominal": 1}}))
     for project, ask in (("gpus", 4), ("pods", 1)):
         cluster.send(submit(spec(task("a", resources=gpus(ask))), project=project))

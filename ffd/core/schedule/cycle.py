@@ -23,7 +23,15 @@ from ffd.core.model import AttemptId, Place
 from ffd.core.schedule.ends import FOREVER_MS, ends_of
 from ffd.core.schedule.place import find_places
 from ffd.core.schedule.preempt import choose_victims, may_be_victim, may_preempt
-from ffd.core.schedule.reserve import Reservation, conflicts, is_for, places_beside, promised_block, reserve
+from ffd.core.schedule.reserve import (
+    Reservation,
+    conflicts,
+    is_for,
+    is_known_now,
+    places_beside,
+    promised_block,
+    reserve,
+)
 from ffd.core.spec import Task
 from ffd.core.state import State
 from ffd.core.tenancy import Tenant, amounts_on
@@ -77,13 +85,14 @@ class Cycle:
         self._heads = Heads(state, [kind for kind in state.lanes.kinds.values() if self._is_worth_a_look(kind)])
 
     def _forget_reservations(self) -> list[Shape]:
-        """Those of shapes that wait no more or nodes that take no work any more, and those whose start is over: the
-        forecast was wrong. They are made again. Returns those for which all has ended that was to be stopped."""
+        """Those of shapes that wait no more or nodes that take no work any more, and those whose start is over, or can
+        be known by now: the forecast was wrong. They are made again. Returns those for which all has ended that was to
+        be stopped."""
         state, space = self._state, self._state.space
         promised = []
         for shape, found in list(state.reservations.items()):
             lost = any(place.node not in space.nodes or place.node in space.closed for place in found.places)
-            is_over = lost or found.start_at_ms <= self._now_ms
+            is_over = lost or found.start_at_ms <= self._now_ms or is_known_now(state, found)
             if found.victims:
                 is_over = not any(map(state.is_live, found.counts_on))
                 promised += [shape] if is_over else []
@@ -305,7 +314,7 @@ class Cycle:
         domains = followed_domains(state, live, live.dag.tasks[name])
         models = allowed_models(state.tenancy, live.tenant, shape.ask, shape.sizes()[-1])
         found = reserve(state, candidate.entry, shape, domains, models, ends_of(state, self._now_ms))
-        if found is None and models is None:
+        if found is None and models is None and not domains:
             state.lanes.give_up(shape, state.space.inventory_version)
         return found
 

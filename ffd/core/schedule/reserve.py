@@ -89,6 +89,13 @@ def binds(state: State, reservation: Reservation) -> bool:
     return state.lanes.admitted_count - reservation.made_at_count >= state.policy.overtakes_count
 
 
+def is_known_now(state: State, reservation: Reservation) -> bool:
+    """Nobody knew its start, but by now all that it waits for has ended or is being stopped."""
+    left = [found for found in map(state.current, reservation.counts_on) if found is not None]
+    is_unknown = reservation.start_at_ms == FOREVER_MS and bool(left)
+    return is_unknown and all(item.state == "stopping" for _, _, item, _ in left)
+
+
 def is_for(reservation: Reservation, lane: Lane) -> bool:
     """May gangs of this lane, which are of the reservation's shape, use it? Room that others were stopped to make is
     for the project alone that it is due to."""
