@@ -98,3 +98,21 @@ def test_guarantees_of_different_resources_do_not_take_turns() -> None:
         cluster.send(submit(spec(task("a", resources=gpus(ask))), project=project))
     cluster.run(60_000)
     assert [line.split()[1:] for line in told(cluster)] == [["gpus/a", "admitted"], ["pods/a", "admitted"]]
+
+
+def test_room_that_is_made_is_for_the_next_when_the_first_found_another() -> None:
+    """L7: of two alike the first goes where something ended by itself meanwhile. The victim still stops for them."""
+    lasting = {"a": Behaviour(run_ms=100_000, stop_ms=5_000), "b": Behaviour(run_ms=100_000)}
+    cluster = Cluster(nodes(2, gpu_count=4), {**lasting, "short": Behaviour(run_ms=2_000)})
+    cluster.send(submit(spec(task("a", resources=gpus(4))), priority=300))
+    cluster.send(submit(spec(task("short", resources=gpus(4))), priority=900))
+    cluster.run(1_000)
+    cluster.send(submit(spec(task("b", resources=gpus(4), foreach=(1, 2)))))
+    cluster.run(2_000)
+    cluster.send(submit(spec(task("c", resources=gpus(4))), project="other"))
+    cluster.run(4_000)
+    assert told(cluster)[2:] == [
+        "1.000 default/a preempted",
+        "2.100 default/b admitted",
+        "6.000 default/b admitted",
+    ]

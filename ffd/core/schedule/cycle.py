@@ -28,6 +28,7 @@ from ffd.core.schedule.reserve import (
     conflicts,
     is_for,
     is_known_now,
+    is_used_up,
     places_beside,
     promised_block,
     reserve,
@@ -147,11 +148,12 @@ class Cycle:
                 return None
 
     def _before_admission(self, proposal: Proposal) -> None:
-        """Its reservation is fulfilled. It may be just what could be stopped for a gang that was looked at before it:
-        then another cycle looks at that one again."""
+        """Its reservation may be fulfilled. It may be just what could be stopped for a gang that was looked at before
+        it: then another cycle looks at that one again."""
         state, lane = self._state, proposal.lane
-        if not self._is_for_another(lane):
-            self._ahead.pop(lane.kind.shape, None)
+        own = self._ahead.get(lane.kind.shape)
+        if own is not None and is_used_up(state, own, lane, proposal.places):
+            del self._ahead[lane.kind.shape]
         live = state.workflows[proposal.attempt.workflow]
         if any(may_be_victim(state, live, *who) for who in self._in_vain):
             state.lanes.leave()
@@ -181,15 +183,10 @@ class Cycle:
             lane = self._ahead[shape].lane
             candidate = head_of(self._state, lane) if lane is not None else None
             proposal = self._fit(candidate)[0] if candidate is not None else None
+            del self._ahead[shape]  # kept, or something else changed meanwhile
             if proposal is not None:
                 return proposal
-            del self._ahead[shape]  # something else changed meanwhile
         return None
-
-    def _is_for_another(self, lane: Lane) -> bool:
-        """Is room being made for another project's gang of this shape? It is that one's alone."""
-        found = self._ahead.get(lane.kind.shape)
-        return found is not None and not is_for(found, lane)
 
     def refuse(self, proposal: Proposal) -> None:
         """The last proposal did not hold (a bug): nothing more of its shape in this cycle."""

@@ -102,6 +102,20 @@ def is_for(reservation: Reservation, lane: Lane) -> bool:
     return reservation.lane is None or reservation.lane.project == lane.project
 
 
+def fulfil(state: State, lane: Lane, places: tuple[Place, ...]) -> None:
+    """A gang of this lane goes there."""
+    found = state.reservations.get(lane.kind.shape)
+    if found is not None and is_used_up(state, found, lane, places):
+        del state.reservations[lane.kind.shape]
+
+
+def is_used_up(state: State, reservation: Reservation, lane: Lane, places: tuple[Place, ...]) -> bool:
+    """When a gang of this lane goes there, is the reservation of its shape done with? Room that others still make is
+    for the next one, unless that is just what is taken here: they would stop in vain (L7)."""
+    is_done = not reservation.victims or bool(conflicts(state, [reservation], places, reservation.ask))
+    return is_for(reservation, lane) and is_done
+
+
 def held(state: State, attempt: AttemptId) -> tuple[tuple[Place, ...], Resources]:
     live = state.workflows[attempt.workflow]
     running = live.tasks[attempt.task].items[attempt.item].live
