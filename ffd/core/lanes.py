@@ -122,6 +122,11 @@ class Lanes:
             if lane.branch.lane is lane:
                 lane.branch.offer()
 
+    def unblock(self) -> None:
+        """Quotas changed: lanes that found no room where theirs let them may find it elsewhere."""
+        for lane in self.passed:
+            lane.blocked_at = NEVER
+
     def give_up(self, shape: Shape, inventory_version: int) -> None:
         """Not even the empty cluster could take it."""
         self.journal.changes(shape, "hopeless_at")

@@ -353,6 +353,7 @@ class State(Memory):
             if live.tenant.path in opened:
                 self._requeue(live)  # entries were dropped while it was disabled
         self.lanes.news.update(dict.fromkeys(self.lanes.lanes.values()))
+        self.lanes.unblock()
         self.lanes.leave()
 
 
