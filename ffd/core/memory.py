@@ -128,8 +128,11 @@ class Memory:
         return lanes.is_dirty or lanes.seen_version != self.space.version or self._is_overdue()
 
     def _is_overdue(self) -> bool:
-        """Should a gang have started by forecast, and has not? What was kept for it may be for others meanwhile."""
+        """Should a gang have started by forecast, and has not? What was kept for it may be for others meanwhile, or it
+        may be due to it that others stop."""
         now_ms = self.now_ms
+        if any(until_ms <= now_ms for until_ms in self.lanes.patient.values()):
+            return True
         return any(found.start_at_ms <= now_ms and not found.victims for found in self.reservations.values())
 
     def reserved(self) -> Iterator[tuple[AttemptId, Attempt, LiveWorkflow]]:

@@ -8,6 +8,8 @@ import pytest
 
 from ffd.core import events as ev
 from ffd.core.commands import SetQuota, SetTenant
+from ffd.core.policy import Policy
+from ffd.core.reports import Poke
 from ffd.testing.builders import gpus, nodes, spec, submit, task
 from ffd.testing.cluster import Behaviour, Cluster
 
@@ -115,4 +117,27 @@ def test_room_that_is_made_is_for_the_next_when_the_first_found_another() -> Non
         "1.000 default/a preempted",
         "2.100 default/b admitted",
         "6.000 default/b admitted",
+    ]
+
+
+def test_nobody_is_stopped_for_quota_that_comes_back_by_itself() -> None:
+    """Within the patience of the policy, by forecast. When the forecast was wrong, it is looked at again."""
+    cluster = Cluster(nodes(2, gpu_count=4), policy=Policy(patience_ms=30_000))
+    cluster.send(quota("pool", 4, 0), quota("pool/lent", 0), quota("pool/due", 4))
+    borrows, due = (submit(spec(task(name, resources=gpus(4))), project=f"pool/{name}") for name in ("lent", "due"))
+    cluster.send(borrows)
+    cluster.run()
+    cluster.send(borrows)
+    cluster.send(due)
+    cluster.run()
+    assert "preempted" not in " ".join(told(cluster))
+    cluster.behaviours = {"lent": Behaviour(run_ms=100_000)}
+    cluster.send(borrows)
+    cluster.send(due)
+    cluster.run(5_000)
+    cluster.send(Poke())
+    cluster.run(1_000)
+    assert [line.split()[1:] for line in told(cluster)[4:]] == [
+        ["pool/lent/lent", "preempted"],
+        ["pool/due/due", "admitted"],
     ]

@@ -22,7 +22,7 @@ from ffd.core.live import LiveWorkflow
 from ffd.core.model import AttemptId, Place
 from ffd.core.schedule.ends import FOREVER_MS, ends_of
 from ffd.core.schedule.place import find_places
-from ffd.core.schedule.preempt import choose_victims, may_be_victim, may_preempt
+from ffd.core.schedule.preempt import choose_victims, may_be_victim, may_preempt, patient_until_ms
 from ffd.core.schedule.reserve import (
     Reservation,
     conflicts,
@@ -81,7 +81,7 @@ class Cycle:
         self._in_vain: dict[tuple[Tenant, Shape, int], None] = {}  # whom to make room for was tried
         self._ahead = {shape: found for shape, found in state.reservations.items() if found.victims}
         self._promised = self._forget_reservations()
-        state.lanes.begin_cycle(state.reservations)
+        state.lanes.begin_cycle(state.reservations, now_ms)
         self._news = list(state.lanes.news)[::-1]
         self._heads = Heads(state, [kind for kind in state.lanes.kinds.values() if self._is_worth_a_look(kind)])
 
@@ -350,6 +350,10 @@ class Cycle:
         self._looks_left -= 1
         self._work_left -= len(state.holders) // HOLDERS_A_UNIT
         domains = followed_domains(state, live, live.dag.tasks[name])
+        until_ms = patient_until_ms(state, shape, live.tenant, domains, self._now_ms) if block is not None else 0
+        if until_ms:
+            state.lanes.patient[candidate.lane] = until_ms
+            return None
         found = choose_victims(state, candidate, live, domains, block, self._now_ms)
         if found is None:
             if is_kept:

@@ -10,7 +10,8 @@ Called by `schedule.cycle` and `schedule.explain`. Never here: stopping anything
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import takewhile
 from typing import Any
 
 from ffd.core.admit.order import Candidate
@@ -18,6 +19,7 @@ from ffd.core.admit.quota import QuotaBlock, allowed_models, check_gang, is_due
 from ffd.core.kinds import Shape
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import Attempt, AttemptId, Place
+from ffd.core.schedule.ends import ends_of
 from ffd.core.schedule.place import find_places
 from ffd.core.schedule.reserve import Reservation, promised
 from ffd.core.spec import Resources
@@ -46,7 +48,7 @@ def choose_victims(
     with Attempted(state, shape, live.tenant, domains) as attempted:
         if attempted.fits() is not None:
             return None  # what is ending anyway will do
-        is_worth_it = len(victims) > ALL_COUNT or attempted.fits_without(victims)
+        is_worth_it = len(victims) > ALL_COUNT or attempted.fits_without(who for _, _, _, who in victims)
         chosen = _enough(state, attempted, victims) if is_worth_it else []
         if not chosen:
             return None
@@ -63,10 +65,22 @@ def choose_victims(
 def _ending(state: State, places: tuple[Place, ...], *, is_quota: bool) -> Iterator[AttemptId]:
     """What is ending anyway, and was taken to have ended: on the nodes of these places, or anywhere."""
     nodes = {place.node for place in places}  # only asked
-    for attempt, running, live in state.reserved():
-        is_ending = live.tasks[attempt.task].items[attempt.item].state == "stopping"
-        if is_ending and (is_quota or any(place.node in nodes for place in running.places)):
+    for attempt, running, _ in state.reserved():
+        if _is_ending(state, attempt) and (is_quota or any(place.node in nodes for place in running.places)):
             yield attempt
+
+
+def patient_until_ms(state: State, shape: Shape, tenant: Tenant, domains: frozenset[str], now_ms: int) -> int:
+    """A gang that quota forbids now: will it be allowed, and fit, by itself within the patience of the policy? Then
+    this is when to look again, whether what ends first by forecast has ended; else 0."""
+    soon = list(takewhile(lambda end: end[0] <= now_ms + state.policy.patience_ms, ends_of(state, now_ms)))
+    with Attempted(state, shape, tenant, domains) as attempted:
+        ended = dict.fromkeys(who for _, _, who in soon if who in state.holders and not _is_ending(state, who))
+        return soon[0][0] if soon and attempted.fits_without(ended) else 0
+
+
+def _is_ending(state: State, attempt: AttemptId) -> bool:
+    return state.workflows[attempt.workflow].tasks[attempt.task].items[attempt.item].state == "stopping"
 
 
 def may_preempt(state: State, shape: Shape, live: LiveWorkflow) -> bool:
@@ -189,8 +203,8 @@ class Attempted:
     def __enter__(self) -> Attempted:
         self._space.__enter__()
         self._tenancy.__enter__()
-        for attempt, _, live in self._state.reserved():
-            if live.tasks[attempt.task].items[attempt.item].state == "stopping":
+        for attempt in self._state.holders:
+            if _is_ending(self._state, attempt):
                 self.end(attempt)
         self._keep_promises()
         return self
@@ -231,11 +245,11 @@ class Attempted:
         due = levels_due(self._shape, self._tenant)
         return holds_lent(due, self._shape, self._state.workflows[attempt.workflow].tenant)
 
-    def fits_without(self, victims: list[Victim]) -> bool:
-        """Would it fit if all of them ended? Mostly not: then none need be tried one by one."""
+    def fits_without(self, ended: Iterable[AttemptId]) -> bool:
+        """Would it fit if all of these ended? Of victims mostly not: then none need be tried one by one."""
         state = self._state
         with state.space.trial(), state.tenancy.trial():
-            for _, _, _, attempt in victims:
+            for attempt in ended:
                 self.end(attempt)
             return self.fits() is not None
 
