@@ -111,9 +111,12 @@ def fulfil(state: State, lane: Lane, places: tuple[Place, ...]) -> None:
 
 def is_used_up(state: State, reservation: Reservation, lane: Lane, places: tuple[Place, ...]) -> bool:
     """When a gang of this lane goes there, is the reservation of its shape done with? Room that others still make is
-    for the next one, unless that is just what is taken here: they would stop in vain (L7)."""
-    is_done = not reservation.victims or bool(conflicts(state, [reservation], places, reservation.ask))
-    return is_for(reservation, lane) and is_done
+    for the next one, unless that, or its quota, is just what is taken here: they would stop in vain (L7)."""
+    if not is_for(reservation, lane) or not reservation.victims:
+        return is_for(reservation, lane)
+    asked = amounts_on(reservation.ask, len(places), state.models_of(places, reservation.ask))
+    quota_block = promised_block(state, [reservation], state.tenancy.tenant(lane.project), asked)
+    return quota_block is not None or bool(conflicts(state, [reservation], places, reservation.ask))
 
 
 def held(state: State, attempt: AttemptId) -> tuple[tuple[Place, ...], Resources]:
