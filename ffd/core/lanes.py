@@ -127,6 +127,10 @@ class Lanes:
             if lane.branch.lane is lane:
                 lane.branch.offer()
 
+    def renew(self) -> None:
+        """Rules or nodes are others: all that waits may be due what it was not."""
+        self.news.update(dict.fromkeys(self.lanes.values()))
+
     def unblock(self) -> None:
         """Quotas changed: lanes that found no room where theirs let them may find it elsewhere."""
         for lane in self.passed:

@@ -201,6 +201,7 @@ class Memory:
         self.nodes = nodes
         self.space.replace(nodes)
         self.tenancy.set_nodes(nodes)
+        self.lanes.renew()
         for attempt_id, attempt, live in self.reserved():
             self.space.take(attempt.places, live.dag.tasks[attempt_id.task].resources)
 
@@ -214,6 +215,7 @@ class Memory:
             self.space.close(node, why)
         else:
             self.space.open(node)
+            self.lanes.renew()
 
     def models_of(self, places: tuple[Place, ...], ask: Resources) -> tuple[str, ...]:
         """GPU models of a placement as model.Attempt keeps them."""

@@ -352,7 +352,7 @@ class State(Memory):
         for live in self.workflows.values() if opened else ():
             if live.tenant.path in opened:
                 self._requeue(live)  # entries were dropped while it was disabled
-        self.lanes.news.update(dict.fromkeys(self.lanes.lanes.values()))
+        self.lanes.renew()
         self.lanes.unblock()
         self.lanes.leave()
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ffd.core import events as ev
-from ffd.core.commands import SetQuota, SetTenant
+from ffd.core.commands import Cordon, SetQuota, SetTenant, Uncordon
 from ffd.core.policy import Policy
 from ffd.core.reports import Poke
 from ffd.testing.builders import gpus, nodes, spec, submit, task
@@ -141,3 +141,15 @@ def test_nobody_is_stopped_for_quota_that_comes_back_by_itself() -> None:
         ["pool/lent/lent", "preempted"],
         ["pool/due/due", "admitted"],
     ]
+
+
+def test_who_is_due_quota_is_looked_at_when_nodes_open() -> None:
+    """To stop others would not have helped as long as one of the nodes that it needs was closed."""
+    cluster = Cluster(nodes(2, gpu_count=4), {"a": Behaviour(run_ms=100_000)})
+    cluster.send(quota("pool", 8, 0), quota("pool/lent", 0), quota("pool/due", 8), Cordon(nodes=("n2",)))
+    cluster.send(submit(spec(task("a", resources=gpus(4))), project="pool/lent"))
+    cluster.run(1_000)
+    cluster.send(submit(spec(task("b", resources=gpus(4), replicas=2)), project="pool/due"))
+    assert told(cluster)[1:] == []
+    cluster.send(Uncordon(nodes=("n2",)))
+    assert told(cluster)[1:] == ["1.000 pool/lent/a preempted"]
