@@ -55,8 +55,9 @@ class Journal:
 
 class Shape:
     """`blocked_at`: the Space.version at which it was found not to fit. `follows`: the workflow whose task it follows
-    (`with`), else 0. `is_small`: an elastic gang that waited for its full size: fewer replicas will do. `asked`: the
-    resources of which it wants some. `in_vain`: (tenant, priority) for whom nobody could be stopped at `vain_at`."""
+    (`with`), else 0. `is_small`: an elastic gang that waited for its full size: fewer replicas will do. `asked`: what a
+    gang of the least size that will do holds. `in_vain`: (tenant, priority) for whom nobody could be stopped at
+    `vain_at`."""
 
     __slots__ = (
         "ask",
@@ -73,10 +74,10 @@ class Shape:
 
     def __init__(self, ask: Resources, gang: Gang, follows: int, is_small: bool) -> None:
         self.ask = ask
-        self.asked = frozenset(amounts(ask, 1))
         self.gang = gang
         self.follows = follows
         self.is_small = is_small
+        self.asked = amounts(ask, self.sizes()[-1])
         self.blocked_at = NEVER
         self.hopeless_at = NEVER  # Space.inventory_version at which even the empty cluster could not take it
         self.kinds_count = 0

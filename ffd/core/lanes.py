@@ -36,6 +36,7 @@ class Lanes:
         self.journal = Journal()
         self.cycle_count = 0
         self.news: dict[Lane, None] = {}  # something came, or is due now, since a cycle was last done: it may preempt
+        self.patient: dict[Lane, int] = {}  # nobody is stopped for them before this instant; then they are news
         self.passed: dict[Lane, None] = {}  # blocked, so their branches were passed over
 
     def lane(self, ask: Resources, gang: Gang, follows: int, is_small: bool, duration_ms: int, project: str) -> Lane:
@@ -107,9 +108,13 @@ class Lanes:
             self.passed[marked] = None
             marked.looked_in_cycle = self.cycle_count
 
-    def begin_cycle(self, reserved: Container[Shape]) -> None:
+    def begin_cycle(self, reserved: Container[Shape], now_ms: int) -> None:
         """Blocked lanes of reserved shapes are looked at in each cycle, once: for their places in the order."""
         self.cycle_count += 1
+        for lane in [lane for lane, until_ms in self.patient.items() if until_ms <= now_ms]:
+            if not self.journal.is_open:
+                del self.patient[lane]
+            self.news[lane] = None
         for lane in self.passed:
             if lane.kind.shape in reserved and lane.branch.lane is lane:
                 lane.branch.offer()
@@ -121,6 +126,15 @@ class Lanes:
                 del self.passed[lane]
             if lane.branch.lane is lane:
                 lane.branch.offer()
+
+    def renew(self) -> None:
+        """Rules or nodes are others: all that waits may be due what it was not."""
+        self.news.update(dict.fromkeys(self.lanes.values()))
+
+    def unblock(self) -> None:
+        """Quotas changed: lanes that found no room where theirs let them may find it elsewhere."""
+        for lane in self.passed:
+            lane.blocked_at = NEVER
 
     def give_up(self, shape: Shape, inventory_version: int) -> None:
         """Not even the empty cluster could take it."""

@@ -135,8 +135,11 @@ class Memory:
         return max(self.policy.reservations_count, own) if self.policy.reservations_count else 0
 
     def _is_overdue(self) -> bool:
-        """Should a gang have started by forecast, and has not? What was kept for it may be for others meanwhile."""
+        """Should a gang have started by forecast, and has not? What was kept for it may be for others meanwhile, or it
+        may be due to it that others stop."""
         now_ms = self.now_ms
+        if any(until_ms <= now_ms for until_ms in self.lanes.patient.values()):
+            return True
         return any(found.start_at_ms <= now_ms and not found.victims for found in self.reservations.values())
 
     def reserved(self) -> Iterator[tuple[AttemptId, Attempt, LiveWorkflow]]:
@@ -208,6 +211,7 @@ class Memory:
         self.nodes = nodes
         fresh = self.space.replace(nodes)
         self.tenancy.set_nodes(nodes)
+        self.lanes.renew()
         for attempt_id, attempt, live in self.reserved() if fresh else ():
             there = tuple(place for place in attempt.places if place.node in fresh)
             self.space.take(there, live.dag.tasks[attempt_id.task].resources)
@@ -222,6 +226,7 @@ class Memory:
             self.space.close(node, why)
         else:
             self.space.open(node)
+            self.lanes.renew()
 
     def models_of(self, places: tuple[Place, ...], ask: Resources) -> tuple[str, ...]:
         """GPU models of a placement as model.Attempt keeps them."""

@@ -234,6 +234,8 @@ class State(Memory):
         item.live.stop_cause = e.cause
         item.live.stop_grace_ms = e.grace_ms
         self.holders.stop(e.attempt)
+        if any(e.attempt in found.counts_on for found in self.reservations.values() if not found.victims):
+            self.lanes.is_dirty = True  # that gang may start earlier than was thought
 
     def _outputs_set(self, e: ev.OutputsSet, at_ms: int) -> None:
         live = self._live_attempt(e.attempt)
@@ -352,7 +354,8 @@ class State(Memory):
         for live in self.workflows.values() if opened else ():
             if live.tenant.path in opened:
                 self._requeue(live)  # entries were dropped while it was disabled
-        self.lanes.news.update(dict.fromkeys(self.lanes.lanes.values()))
+        self.lanes.renew()
+        self.lanes.unblock()
         self.lanes.leave()
 
 

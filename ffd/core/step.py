@@ -18,7 +18,7 @@ from ffd.core import events as ev
 from ffd.core.decision import Decision
 from ffd.core.model import Cause
 from ffd.core.schedule.cycle import Cycle, Proposal, verify
-from ffd.core.schedule.reserve import is_for
+from ffd.core.schedule.reserve import fulfil
 from ffd.core.state import State
 from ffd.core.submit import submit
 from ffd.core.tenants import note_usage, set_quota, set_tenant
@@ -147,7 +147,5 @@ def _carry_out(work: Work, proposal: Proposal) -> None:
         task = state.workflows[victim.workflow].dag.tasks[victim.task]
         work.emit(ev.AttemptStopping(victim, cause, work.stop_grace_ms(task)))
     if not proposal.victims:
-        shape = proposal.lane.kind.shape
-        if shape in state.reservations and is_for(state.reservations[shape], proposal.lane):
-            del state.reservations[shape]  # the next of its kind waits for its own
+        fulfil(state, proposal.lane, proposal.places)  # the next of its kind waits for its own
         work.emit(ev.ItemAdmitted(proposal.attempt, proposal.places))

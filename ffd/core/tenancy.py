@@ -291,8 +291,9 @@ class Tenancy:
     @contextmanager
     def trial(self) -> Iterator[None]:
         """Charges, discharges and rules that are supposed within it are made on the real books and undone, exactly, at
-        its end. Trials nest."""
+        its end. Trials nest. Unless somebody took what changed within one, it then counts as nothing having changed."""
         outer, self._trial = self._trial, []
+        changed, count = self._changed, len(self._changed)
         excuses = [(node, dict(node.excused)) for node in self._over.values()]
         try:
             yield
@@ -303,6 +304,10 @@ class Tenancy:
             for node, excused in excuses:
                 node.excused = excused
             self._trial = outer
+            if self._changed is changed:
+                for node in changed[count:]:
+                    node.is_marked = False
+                del changed[count:]
 
     def suppose(self, tenant: Tenant, row: TenantRow) -> None:
         """Within a trial: this is declared of it. It stays where it is, and has quotas of the same resources."""
@@ -393,6 +398,11 @@ class Tenancy:
         if not node.is_marked:
             node.is_marked = True
             self._changed.append(node)
+
+    def touch(self, path: str) -> None:
+        """Others may get more, or less, beside this tenant than before, although its books are the same."""
+        for level in self.tenant(path).chain():
+            self._mark(level)
 
     def take_changed(self) -> list[Tenant]:
         """Nodes whose usage or rules may have changed since this was last asked, each once. After a change of rules or

@@ -153,6 +153,15 @@ def test_who_waits_for_the_models_of_its_quota_is_looked_at_when_they_are_free()
     assert started_ms(cluster) == SMALL_MS + 100
 
 
+def test_who_waits_for_the_models_of_its_quota_starts_when_it_gets_more() -> None:
+    """L6: nothing else happens, and may never."""
+    cluster = Cluster(THERE)
+    cluster.send(QUOTA_OF_A_MODEL, submit(spec(task("g", resources=gpus(1), replicas=9)), project="large"))
+    assert not cluster.of(ev.ItemAdmitted)
+    cluster.send(SetQuota(tenant="large", changes={"gpus/B": None}))
+    assert cluster.of(ev.ItemAdmitted)
+
+
 def test_a_gang_finds_another_place_when_a_node_of_its_reservation_closes() -> None:
     """L8: what is kept for it on the other node would be kept for ever."""
     cluster = starving(task("g", resources=gpus(4)), small(), policy=Policy(overtakes_count=2))

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from ffd.core import events as ev
-from ffd.core.commands import SetQuota
+from ffd.core.commands import Cordon, SetQuota, Uncordon
+from ffd.core.policy import Policy
+from ffd.core.reports import Poke
 from ffd.core.spec import Resources
 from ffd.testing.builders import gpus, nodes, spec, submit, task
 from ffd.testing.cluster import Behaviour, Cluster
@@ -75,3 +77,95 @@ def test_small_tasks_are_stopped_where_they_hold_what_is_short() -> None:
     found = told(cluster)
     assert found.count("5.000 lent/s preempted") == 2
     assert "5.200 due/b admitted" in found
+
+
+def test_quota_that_comes_back_in_parts_is_kept_together() -> None:
+    """L7: there are nodes enough, but the pool has only what two victims give back, the second one later. The first
+    must not get its part again meanwhile: the second would be stopped in vain."""
+    ends = {"a[0]": Behaviour(run_ms=100_000, stop_ms=200), "a[1]": Behaviour(run_ms=100_000, stop_ms=5_000)}
+    cluster = Cluster(nodes(3, gpu_count=4), ends)
+    cluster.send(quota("pool", 8, 0), quota("pool/lent", 0), quota("pool/due", 8))
+    cluster.send(submit(spec(task("a", resources=gpus(4), foreach=(1, 2))), project="pool/lent"))
+    cluster.run(1_000)
+    cluster.send(submit(spec(task("b", resources=gpus(4), replicas=2)), project="pool/due"))
+    cluster.run(6_000)
+    assert told(cluster)[2:] == [
+        "1.000 pool/lent/a preempted",
+        "1.000 pool/lent/a preempted",
+        "6.000 pool/due/b admitted",
+    ]
+
+
+def test_a_promise_whose_node_is_lost_keeps_nobody_from_the_pool() -> None:
+    """One of its two nodes is gone while the victim on the other still ends."""
+    cluster = Cluster(nodes(3, gpu_count=4), {"a": Behaviour(run_ms=100_000, stop_ms=5_000)})
+    cluster.send(quota("pool", 8, 0), quota("pool/lent", 0), quota("pool/due", 8))
+    cluster.send(submit(spec(task("a", resources=gpus(4), foreach=(1, 2))), project="pool/lent"))
+    cluster.run(1_000)
+    cluster.send(submit(spec(task("b", resources=gpus(4), replicas=2)), project="pool/due"))
+    (promise,) = cluster.state.reservations.values()
+    cluster.lose(promise.places[0].node)
+    assert told(cluster)[4:] == ["1.000 pool/lent/a admitted"]
+
+
+def test_guarantees_of_different_resources_do_not_take_turns() -> None:
+    """L7: one has all GPUs, the other some pods. Each holds what only the other has a quota of."""
+    cluster = Cluster(nodes(1, gpu_count=4, slot_count=4), {"a": Behaviour(run_ms=10_000)})
+    cluster.send(quota("gpus", 4), SetQuota(tenant="pods", changes={"pods": {"nominal": 1}}))
+    for project, ask in (("gpus", 4), ("pods", 1)):
+        cluster.send(submit(spec(task("a", resources=gpus(ask))), project=project))
+    cluster.run(60_000)
+    assert [line.split()[1:] for line in told(cluster)] == [["gpus/a", "admitted"], ["pods/a", "admitted"]]
+
+
+def test_room_that_is_made_is_for_the_next_when_the_first_found_another() -> None:
+    """L7: of two alike the first goes where something ended by itself meanwhile. The victim still stops for them."""
+    lasting = {"a": Behaviour(run_ms=100_000, stop_ms=5_000), "b": Behaviour(run_ms=100_000)}
+    cluster = Cluster(nodes(2, gpu_count=4), {**lasting, "short": Behaviour(run_ms=2_000)})
+    cluster.send(submit(spec(task("a", resources=gpus(4))), priority=300))
+    cluster.send(submit(spec(task("short", resources=gpus(4))), priority=900))
+    cluster.run(1_000)
+    cluster.send(submit(spec(task("b", resources=gpus(4), foreach=(1, 2)))))
+    cluster.run(2_000)
+    cluster.send(submit(spec(task("c", resources=gpus(4))), project="other"))
+    cluster.run(4_000)
+    assert told(cluster)[2:] == [
+        "1.000 default/a preempted",
+        "2.100 default/b admitted",
+        "6.000 default/b admitted",
+    ]
+
+
+def test_nobody_is_stopped_for_quota_that_comes_back_by_itself() -> None:
+    """Within the patience of the policy, by forecast. When the forecast was wrong, it is looked at again."""
+    cluster = Cluster(nodes(2, gpu_count=4), policy=Policy(patience_ms=30_000))
+    cluster.send(quota("pool", 4, 0), quota("pool/lent", 0), quota("pool/due", 4))
+    borrows, due = (submit(spec(task(name, resources=gpus(4))), project=f"pool/{name}") for name in ("lent", "due"))
+    cluster.send(borrows)
+    cluster.run()
+    cluster.send(borrows)
+    cluster.send(due)
+    cluster.run()
+    assert "preempted" not in " ".join(told(cluster))
+    cluster.behaviours = {"lent": Behaviour(run_ms=100_000)}
+    cluster.send(borrows)
+    cluster.send(due)
+    cluster.run(5_000)
+    cluster.send(Poke())
+    cluster.run(1_000)
+    assert [line.split()[1:] for line in told(cluster)[4:]] == [
+        ["pool/lent/lent", "preempted"],
+        ["pool/due/due", "admitted"],
+    ]
+
+
+def test_who_is_due_quota_is_looked_at_when_nodes_open() -> None:
+    """To stop others would not have helped as long as one of the nodes that it needs was closed."""
+    cluster = Cluster(nodes(2, gpu_count=4), {"a": Behaviour(run_ms=100_000)})
+    cluster.send(quota("pool", 8, 0), quota("pool/lent", 0), quota("pool/due", 8), Cordon(nodes=("n2",)))
+    cluster.send(submit(spec(task("a", resources=gpus(4))), project="pool/lent"))
+    cluster.run(1_000)
+    cluster.send(submit(spec(task("b", resources=gpus(4), replicas=2)), project="pool/due"))
+    assert told(cluster)[1:] == []
+    cluster.send(Uncordon(nodes=("n2",)))
+    assert told(cluster)[1:] == ["1.000 pool/lent/a preempted"]

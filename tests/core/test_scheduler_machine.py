@@ -59,7 +59,8 @@ class Promise(NamedTuple):
 
 class Watched(Cluster):
     """A cluster that holds each preemption against its purpose: when all its victims have ended, a gang of the lane
-    that they were stopped for is admitted at once, unless the outside changed meanwhile."""
+    that they were stopped for is admitted at once; unless the outside changed meanwhile, or one of them was admitted
+    before, to what was free by then of the room that was being made."""
 
     def __init__(self, policy: Policy) -> None:
         self.promises: dict[tuple[AttemptId, ...], Promise] = {}
@@ -70,11 +71,13 @@ class Watched(Cluster):
         told = len(self.story)
         before = dict(self.promises)
         answers = super().send(*inputs)
+        promised = {found.counts_on for found in self.state.reservations.values()}
         for awaited, promise in before.items():
-            if not any(map(self.state.is_live, awaited)):
+            is_over, is_kept = not any(map(self.state.is_live, awaited)), self._is_kept(promise.lane, told)
+            if is_over or (is_kept and awaited not in promised):
                 del self.promises[awaited]
-                if promise.change == self.change and not self._is_kept(promise.lane, told):
-                    raise AssertionError("\n".join([f"L7 {awaited} were stopped in vain", *self.lines()]))
+            if is_over and promise.change == self.change and not is_kept:
+                raise AssertionError("\n".join([f"L7 {awaited} were stopped in vain", *self.lines()]))
         for found in self.state.reservations.values():
             if found.victims:
                 self.promises.setdefault(found.counts_on, Promise(found.lane, self.change))

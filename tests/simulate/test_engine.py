@@ -13,9 +13,9 @@ import pytest
 
 from ffd.core import effects as ef
 from ffd.core import events as ev
-from ffd.core.invariants import Broken
 from ffd.core.commands import Cancel
 from ffd.core.effects import Launch
+from ffd.core.invariants import Broken
 from ffd.core.limits import Limits
 from ffd.core.reports import InventoryReported, Recovered
 from ffd.core.spec import Checkpoint, Spec, Timeouts

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from ffd.core.admit.quota import QuotaBlock
 from ffd.core.admit.share import own_share_billionths, share_billionths
+from ffd.core.amounts import Amounts
 from ffd.core.kinds import Branch, Entry, Key, Kind, Lane, Shape
 from ffd.core.state import State
 from ffd.core.tenancy import Tenant
@@ -124,16 +125,13 @@ def _own_key(state: State, tenant: Tenant) -> Key:
     return True, own_share_billionths(state.tenancy, tenant), tenant.served_at_count, ""
 
 
-def borrows(tenant: Tenant, asked: frozenset[str]) -> bool:
+def borrows(tenant: Tenant, asked: Amounts) -> bool:
     """Does it hold more than its nominal quota of something that is asked? As it is now, whatever the gang would add: a
-    tenant gets what is guaranteed to it before others get more. Without a quota of it, nothing is guaranteed to it."""
-    is_quoted = False
-    for resource, quota in tenant.row.quotas.items():
-        if resource in asked:
-            is_quoted = True
-            if tenant.usage.get(resource, 0) > quota.nominal:
-                return True
-    return not is_quoted
+    gang that its tenant's own holds only in part would else come last for ever (decision 12). Without a quota of it,
+    nothing is guaranteed to it."""
+    quotas = tenant.row.quotas
+    known = [resource for resource in asked if resource in quotas]
+    return not known or any(tenant.usage.get(resource, 0) > quotas[resource].nominal for resource in known)
 
 
 def refresh(state: State) -> None:

@@ -23,8 +23,17 @@ from ffd.core.live import LiveWorkflow
 from ffd.core.model import AttemptId, Place
 from ffd.core.schedule.ends import FOREVER_MS, ends_of
 from ffd.core.schedule.place import find_places
-from ffd.core.schedule.preempt import choose_victims, may_be_victim, may_preempt
-from ffd.core.schedule.reserve import Reservation, conflicts, is_for, places_beside, reserve
+from ffd.core.schedule.preempt import choose_victims, may_be_victim, may_preempt, patient_until_ms
+from ffd.core.schedule.reserve import (
+    Reservation,
+    conflicts,
+    is_for,
+    is_known_now,
+    is_used_up,
+    places_beside,
+    promised_block,
+    reserve,
+)
 from ffd.core.spec import Task
 from ffd.core.state import State
 from ffd.core.tenancy import Tenant
@@ -63,6 +72,7 @@ class Cycle:
         self.is_done = True
         self.is_loosened = False
         self._has_held = False
+        self._has_proposed = False
         self._state = state
         self._now_ms = now_ms
         self._work_left = state.limits.cycle_work_count
@@ -72,22 +82,25 @@ class Cycle:
         self._in_vain: dict[tuple[Tenant, Shape, int], None] = {}  # whom to make room for was tried
         self._ahead = {shape: found for shape, found in state.reservations.items() if found.victims}
         self._promised = self._forget_reservations()
-        state.lanes.begin_cycle(state.reservations)
+        state.lanes.begin_cycle(state.reservations, now_ms)
         self._news = list(state.lanes.news)[::-1]
         self._heads = Heads(state, [kind for kind in state.lanes.kinds.values() if self._is_worth_a_look(kind)])
 
     def _forget_reservations(self) -> list[Shape]:
-        """Those of shapes that wait no more or nodes that take no work any more, and those whose start is over: the
-        forecast was wrong. They are made again. Returns those for which all has ended that was to be stopped."""
+        """Those of shapes that wait no more or nodes that take no work any more, and those whose start is over, or can
+        be known by now: the forecast was wrong. They are made again. Returns those for which all has ended that was to
+        be stopped."""
         state, space = self._state, self._state.space
         promised = []
         for shape, found in list(state.reservations.items()):
             lost = any(place.node not in space.nodes or place.node in space.closed for place in found.places)
-            is_over = lost or found.start_at_ms <= self._now_ms
+            is_over = lost or found.start_at_ms <= self._now_ms or is_known_now(state, found)
             if found.victims:
                 is_over = not any(map(state.is_live, found.counts_on))
                 promised += [shape] if is_over else []
             if is_over or not shape.kinds_count:
+                if found.victims:
+                    state.tenancy.touch(found.lane.project)  # its quota is not kept for it any more
                 del state.reservations[shape]
                 state.lanes.stamp += 1
         return promised
@@ -126,6 +139,7 @@ class Cycle:
                 proposal, goes_on = self._look(candidate)
             if proposal is not None:
                 self._work_left -= ADMISSION_UNITS
+                self._has_proposed = True
                 self.is_loosened = self.is_loosened or self._has_held
                 self._beside.clear()
                 if not proposal.victims:
@@ -135,11 +149,12 @@ class Cycle:
                 return None
 
     def _before_admission(self, proposal: Proposal) -> None:
-        """Its reservation is fulfilled. It may be just what could be stopped for a gang that was looked at before it:
-        then another cycle looks at that one again."""
+        """Its reservation may be fulfilled. It may be just what could be stopped for a gang that was looked at before
+        it: then another cycle looks at that one again."""
         state, lane = self._state, proposal.lane
-        if not self._is_for_another(lane):
-            self._ahead.pop(lane.kind.shape, None)
+        own = self._ahead.get(lane.kind.shape)
+        if own is not None and is_used_up(state, own, lane, proposal.places):
+            del self._ahead[lane.kind.shape]
         live = state.workflows[proposal.attempt.workflow]
         if any(may_be_victim(state, live, *who) for who in self._in_vain):
             state.lanes.leave()
@@ -169,15 +184,10 @@ class Cycle:
             lane = self._ahead[shape].lane
             candidate = head_of(self._state, lane) if lane is not None else None
             proposal = self._fit(candidate)[0] if candidate is not None else None
+            del self._ahead[shape]  # kept, or something else changed meanwhile
             if proposal is not None:
                 return proposal
-            del self._ahead[shape]  # something else changed meanwhile
         return None
-
-    def _is_for_another(self, lane: Lane) -> bool:
-        """Is room being made for another project's gang of this shape? It is that one's alone."""
-        found = self._ahead.get(lane.kind.shape)
-        return found is not None and not is_for(found, lane)
 
     def refuse(self, proposal: Proposal) -> None:
         """The last proposal did not hold (a bug): nothing more of its shape in this cycle."""
@@ -212,7 +222,9 @@ class Cycle:
             ends_at_ms = self._now_ms + lane.kind.duration_ms if lane.kind.duration_ms else FOREVER_MS
             places = beside.places if ends_at_ms <= beside.until_ms else beside.lasting
             if places is not None:
-                return Proposal(_attempt(live, name, candidate), places, lane), None, False
+                block = self._promised_block(candidate, live, places) if self._ahead else None
+                if block is None:
+                    return Proposal(_attempt(live, name, candidate), places, lane), None, False
         return None, block, is_misfit
 
     def _task_of(self, candidate: Candidate) -> tuple[LiveWorkflow, str]:
@@ -233,6 +245,17 @@ class Cycle:
                 self._beside[shape] = beside
         return beside
 
+    def _ahead_of(self, candidate: Candidate) -> list[Reservation]:
+        """Reservations that are not this gang's own."""
+        lane = candidate.lane
+        return [one for other, one in self._ahead.items() if other is not lane.kind.shape or not is_for(one, lane)]
+
+    def _promised_block(self, candidate: Candidate, live: LiveWorkflow, places: tuple[Place, ...]) -> QuotaBlock | None:
+        """What quota would forbid it if others had what was promised to them."""
+        state, ask = self._state, candidate.lane.kind.shape.ask
+        asked = amounts_on(ask, len(places), state.models_of(places, ask))
+        return promised_block(state, self._ahead_of(candidate), live.tenant, asked)
+
     def _look_beside(self, candidate: Candidate, size: int, models: tuple[str, ...] | None) -> Beside | None:
         state, shape = self._state, candidate.lane.kind.shape
         live, name = self._task_of(candidate)
@@ -241,7 +264,7 @@ class Cycle:
         places = find_places(state.space, shape.ask, shape.gang, size, domains, models)
         if places is None:
             return None
-        ahead = [one for other, one in self._ahead.items() if other is not shape or not is_for(one, candidate.lane)]
+        ahead = self._ahead_of(candidate)
         found = conflicts(state, ahead, places, shape.ask)
         if not found:
             return Beside(places, FOREVER_MS, places)
@@ -260,7 +283,10 @@ class Cycle:
         elif shape.blocked_at == state.space.version:
             self._done.add(shape)
         elif candidate.lane.blocked_at != state.space.version:
-            candidate.lane.kind.held_at = (state.space.version, state.lanes.stamp)
+            if self._has_proposed:
+                self.is_loosened = True  # the order is another since those were looked at that are ahead
+            else:
+                candidate.lane.kind.held_at = (state.space.version, state.lanes.stamp)
             self._has_held = True
             self._heads.drop()
         proposal = None
@@ -291,7 +317,7 @@ class Cycle:
         domains = followed_domains(state, live, live.dag.tasks[name])
         models = allowed_models(state.tenancy, live.tenant, shape.ask, shape.sizes()[-1])
         found = reserve(state, candidate.entry, shape, domains, models, ends_of(state, self._now_ms))
-        if found is None and models is None:
+        if found is None and models is None and not domains:
             state.lanes.give_up(shape, state.space.inventory_version)
         return found
 
@@ -302,6 +328,7 @@ class Cycle:
         if len(reservations) >= most_count and later and most_count:
             del reservations[later[-1]]
             self._state.lanes.stamp += 1
+            self.is_loosened = True
         return len(reservations) < most_count
 
     def _make_room(
@@ -329,6 +356,10 @@ class Cycle:
         self._looks_left -= 1
         self._work_left -= len(state.holders) // HOLDERS_A_UNIT
         domains = followed_domains(state, live, live.dag.tasks[name])
+        until_ms = patient_until_ms(state, shape, live.tenant, domains, block, self._now_ms) if block else 0
+        if until_ms:
+            state.lanes.patient[candidate.lane] = until_ms
+            return None
         found = choose_victims(state, candidate, live, domains, block, self._now_ms)
         if found is None:
             if is_kept:

@@ -28,7 +28,7 @@ from ffd.core.schedule.nearest import (
 )
 from ffd.core.schedule.place import find_places
 from ffd.core.schedule.possible import closed_hosts, never_fits, never_fits_open, unfit_counts
-from ffd.core.schedule.preempt import choose_victims, may_preempt
+from ffd.core.schedule.preempt import choose_victims, may_preempt, patient_until_ms
 from ffd.core.schedule.queue import Ahead, ahead_of, ahead_text
 from ffd.core.schedule.reserve import Reservation, binds, conflicts, is_for, places_beside, reserve
 from ffd.core.schedule.rooms import Models
@@ -308,12 +308,10 @@ class _Examination:
             return "not needed"
         if len(state.holders) > HOLDERS_MOST_COUNT or not may_preempt(state, self.shape, self.live):
             return "nobody to take from: nothing guaranteed to it is lent, nothing of its project has less priority"
-        if block is None:
-            known = self.reservation
-            if known is None:
-                return "not even the end of all that runs would make room"
-            if known.start_at_ms <= self.now_ms + policy.patience_ms:
-                return f"it starts by itself within {duration_text(policy.patience_ms)}: nobody is stopped"
+        if block is None and self.reservation is None:
+            return "not even the end of all that runs would make room"
+        if self._starts_soon():
+            return f"it starts by itself within {duration_text(policy.patience_ms)}: nobody is stopped"
         candidate = candidate_of(state, self.lane, self.entry)
         is_dirty = state.lanes.is_dirty
         found = choose_victims(state, candidate, self.live, self.domains, block, self.now_ms)
@@ -321,6 +319,15 @@ class _Examination:
         if found is None:
             return "those that may be stopped for it would not suffice, or are ending anyway"
         return "others will be stopped for it when its turn comes"
+
+    def _starts_soon(self) -> bool:
+        """By itself, within the patience of the policy?"""
+        state = self.state
+        if self.block is None:
+            known = self.reservation
+            return known is not None and known.start_at_ms <= self.now_ms + state.policy.patience_ms
+        with state.holders.trial():  # as in a forecast
+            return bool(patient_until_ms(state, self.shape, self.tenant, self.domains, self.block, self.now_ms))
 
 
 def candidate_of(state: State, lane: Lane, entry: Entry) -> Candidate:

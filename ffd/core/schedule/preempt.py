@@ -10,20 +10,22 @@ Called by `schedule.cycle` and `schedule.explain`. Never here: stopping anything
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from heapq import nsmallest
+from itertools import takewhile
 from typing import Any
 
 from ffd.core.admit.order import Candidate
-from ffd.core.admit.quota import QuotaBlock, allowed_models, check_gang
+from ffd.core.admit.quota import QuotaBlock, allowed_models, check_gang, is_due
 from ffd.core.amounts import Amounts, amounts, amounts_on
 from ffd.core.kinds import Shape
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import Attempt, AttemptId, Place
+from ffd.core.schedule.ends import ends_of
 from ffd.core.schedule.place import find_places
 from ffd.core.schedule.relief import Relief, fewest, held
-from ffd.core.schedule.reserve import Reservation
+from ffd.core.schedule.reserve import Reservation, promised
 from ffd.core.spec import Resources
 from ffd.core.state import State
 from ffd.core.tenancy import Tenant
@@ -70,6 +72,28 @@ def _ending(state: State, places: tuple[Place, ...], *, is_quota: bool) -> Itera
             yield attempt
 
 
+def patient_until_ms(
+    state: State, shape: Shape, tenant: Tenant, domains: frozenset[str], block: QuotaBlock, now_ms: int
+) -> int:
+    """A gang that quota forbids now: will it be allowed, and fit, by itself within the patience of the policy? Then
+    this is when to look again, whether what ends first by forecast has ended; else 0."""
+    relief, holders = _relief(state, shape, block), state.holders
+    soon = takewhile(lambda end: end[0] <= now_ms + state.policy.patience_ms, ends_of(state, now_ms))
+    row: dict[AttemptId, int] = {}
+    for at_ms, _, who in soon:
+        if who in holders and who not in holders.stopping and relief.by(who):
+            row.setdefault(who, at_ms)
+    if not row:
+        return 0
+    with Attempted(state, shape, tenant, domains) as attempted:
+        return min(row.values()) if attempted.fits_without(row) is not None else 0
+
+
+def _relief(state: State, shape: Shape, block: QuotaBlock | None) -> Relief:
+    """Who may help a gang, which this quota forbids now."""
+    return Relief(state, shape.ask, is_any=block is not None and not block.resource.startswith("gpus"))
+
+
 def may_preempt(state: State, shape: Shape, live: LiveWorkflow) -> bool:
     """Could there be anybody to stop for it? A quick look: something is due to it, or its tenant runs what is less
     urgent."""
@@ -98,7 +122,7 @@ def _victims(state: State, shape: Shape, live: LiveWorkflow, block: QuotaBlock |
     """Whoever may be stopped for it and would help, those first whose work is the least loss. So many at most as
     one preemption may stop, or as there are nodes: on a large cluster the cheapest are thinly spread, and it may take
     a whole node. Where its own quota is in the way, what others hold does not matter."""
-    relief = Relief(state, shape.ask, is_any=block is not None and not block.resource.startswith("gpus"))
+    relief = _relief(state, shape, block)
     found: list[Victim] = []
     if state.policy.preempt == "all":
         for order, attempt, other in relief.of(live.tenant.path):
@@ -143,20 +167,13 @@ def work_lost(live: LiveWorkflow, attempt: AttemptId, running: Attempt, now_ms: 
 def levels_due(shape: Shape, tenant: Tenant) -> tuple[Tenant, ...]:
     """The levels above a project at which the gang would be within what is guaranteed, and beside which somebody holds
     some of that: it is lent. Empty = nothing is due to it, or nobody has it."""
-    asked = amounts(shape.ask, shape.sizes()[-1])
+    asked = shape.asked
     return tuple(level for level in tenant.chain() if _lends(level, asked) and is_due(level, asked))
 
 
 def _lends(level: Tenant, asked: Amounts) -> bool:
     above = level.parent
     return above is not None and any(resource in level.row.quotas and above.lent.get(resource) for resource in asked)
-
-
-def is_due(level: Tenant, asked: Amounts) -> bool:
-    """Is something of what is asked guaranteed to this level, and would it be within all its nominal quotas?"""
-    quotas = level.row.quotas
-    known = {resource: ask for resource, ask in asked.items() if resource in quotas}
-    return bool(known) and all(level.usage.get(r, 0) + ask <= quotas[r].nominal for r, ask in known.items())
 
 
 def lenders(due: tuple[Tenant, ...], asked: Amounts) -> frozenset[str]:
@@ -180,10 +197,14 @@ def holds_lent(due: tuple[Tenant, ...], shape: Shape, tenant: Tenant) -> bool:
 
 
 def _is_over(level: Tenant, beside: Tenant, asked: Amounts) -> bool:
-    """Of what is guaranteed to the one beside it; without a quota of its own nothing is its own."""
+    """Of what is guaranteed to the one beside it; without a quota of its own nothing is its own. Nobody has a right to
+    what is guaranteed to the other alone, or each could take from the other by what the other has no quota of (L7)."""
+    quotas = level.row.quotas
+    if any(quotas[r].nominal for r in asked if r in quotas and r not in beside.row.quotas):
+        return False
     for resource in asked:
         if resource in beside.row.quotas:
-            own = level.row.quotas.get(resource)
+            own = quotas.get(resource)
             if level.usage.get(resource, 0) > (own.nominal if own else 0):
                 return True
     return False
@@ -214,9 +235,7 @@ class Attempted:
         for found in state.reservations.values():
             if found.victims and not state.space.fits(found.places, found.ask):
                 state.space.take(found.places, found.ask)
-                models = state.models_of(found.places, found.ask)
-                tenant = state.tenancy.tenant(found.lane.project)
-                state.tenancy.charge(tenant, amounts_on(found.ask, len(found.places), models))
+                state.tenancy.charge(*promised(state, found))
 
     def __exit__(self, *error: Any) -> None:
         self._tenancy.__exit__(*error)
@@ -250,7 +269,7 @@ class Attempted:
         models = allowed_models(state.tenancy, self._tenant, shape.ask, size)
         return find_places(state.space, shape.ask, shape.gang, size, self._domains, models)
 
-    def fits_without(self, attempts: list[AttemptId]) -> tuple[Place, ...] | None:
+    def fits_without(self, attempts: Iterable[AttemptId]) -> tuple[Place, ...] | None:
         """Where it would go if these ended as well."""
         with self.trial():
             for attempt in attempts:

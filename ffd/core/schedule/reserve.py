@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ffd.core.admit.quota import QuotaBlock, check_quota
+from ffd.core.amounts import Amounts, amounts_on
 from ffd.core.holders import End
 from ffd.core.kinds import Entry, Lane, Shape
 from ffd.core.model import AttemptId, Place
@@ -24,6 +26,7 @@ from ffd.core.schedule.place import find_places
 from ffd.core.schedule.relief import Relief, fewest, held
 from ffd.core.spec import Resources
 from ffd.core.state import State
+from ffd.core.tenancy import Tenant
 
 
 class Reservation(NamedTuple):
@@ -74,10 +77,34 @@ def binds(state: State, reservation: Reservation) -> bool:
     return state.lanes.admitted_count - reservation.made_at_count >= state.policy.overtakes_count
 
 
+def is_known_now(state: State, reservation: Reservation) -> bool:
+    """Nobody knew its start, but by now all that it waits for has ended or is being stopped."""
+    left = [found for found in map(state.current, reservation.counts_on) if found is not None]
+    is_unknown = reservation.start_at_ms == FOREVER_MS and bool(left)
+    return is_unknown and all(item.state == "stopping" for _, _, item, _ in left)
+
+
 def is_for(reservation: Reservation, lane: Lane) -> bool:
     """May gangs of this lane, which are of the reservation's shape, use it? Room that others were stopped to make is
     for the project alone that it is due to."""
     return reservation.lane is None or reservation.lane.project == lane.project
+
+
+def fulfil(state: State, lane: Lane, places: tuple[Place, ...]) -> None:
+    """A gang of this lane goes there."""
+    found = state.reservations.get(lane.kind.shape)
+    if found is not None and is_used_up(state, found, lane, places):
+        del state.reservations[lane.kind.shape]
+
+
+def is_used_up(state: State, reservation: Reservation, lane: Lane, places: tuple[Place, ...]) -> bool:
+    """When a gang of this lane goes there, is the reservation of its shape done with? Room that others still make is
+    for the next one, unless that, or its quota, is just what is taken here: they would stop in vain (L7)."""
+    if not is_for(reservation, lane) or not reservation.victims:
+        return is_for(reservation, lane)
+    asked = amounts_on(reservation.ask, len(places), state.models_of(places, reservation.ask))
+    quota_block = promised_block(state, [reservation], state.tenancy.tenant(lane.project), asked)
+    return quota_block is not None or bool(conflicts(state, [reservation], places, reservation.ask))
 
 
 def conflicts(
@@ -99,6 +126,34 @@ def conflicts(
             if not _room_for(state, mine, reservation.ask):
                 found.append(reservation)
     return found
+
+
+def promised_block(
+    state: State, reservations: Sequence[Reservation], tenant: Tenant, asked: Amounts
+) -> QuotaBlock | None:
+    """What quota would forbid `tenant` if those for whom others are being stopped had what they were promised. (Whoever
+    was promised a node that is lost will get something else.)"""
+    nodes = state.space.nodes
+    promises = [found for found in reservations if found.victims and all(one.node in nodes for one in found.places)]
+    if not promises or not tenant.has_quota:
+        return None
+    with state.tenancy.trial():
+        for attempt in dict.fromkeys(attempt for found in promises for attempt in found.counts_on):
+            current = state.current(attempt)
+            if current is not None:
+                live, running = current[0], current[3]
+                amounts = amounts_on(state.ask_of(attempt, live), len(running.places), running.models)
+                state.tenancy.discharge(live.tenant, amounts)
+        for found in promises:
+            state.tenancy.charge(*promised(state, found))
+        return check_quota(tenant, asked)
+
+
+def promised(state: State, found: Reservation) -> tuple[Tenant, Amounts]:
+    """To whom others make room, and what it will hold."""
+    assert found.lane is not None
+    models = state.models_of(found.places, found.ask)
+    return state.tenancy.tenant(found.lane.project), amounts_on(found.ask, len(found.places), models)
 
 
 def _room_for(state: State, places: tuple[Place, ...], ask: Resources) -> bool:
