@@ -62,7 +62,7 @@ def _space(nodes: Sequence[NodePage], is_empty: bool) -> Space:
             (
                 page.slot_count - page.slot_used_count, page.cpu_millis - page.cpu_used_millis,
                 page.memory_bytes - page.memory_used_bytes, PLENTY, gpus, gpus.count(WHOLE_MILLIS), slices,
-                page.state in CLOSED,
+                page.state in CLOSED, 0,
             )
         )  # fmt: skip
     return space

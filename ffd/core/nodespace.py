@@ -17,8 +17,8 @@ class NodeSpace:
     takes nothing new and keeps what it holds."""
 
     __slots__ = (
-        "cpu_millis", "disk_bytes", "gpu_millis", "index", "is_closed", "kind", "memory_bytes", "mig", "node", "slots",
-        "whole_count",
+        "cpu_millis", "disk_bytes", "gpu_millis", "gpu_slots", "index", "is_closed", "kind", "memory_bytes", "mig",
+        "node", "slots", "whole_count",
     )  # fmt: skip
 
     def __init__(self, node: Node, index: int = 0) -> None:
@@ -30,6 +30,7 @@ class NodeSpace:
         )  # fmt: skip
         self.is_closed = False
         self.slots = node.slot_count
+        self.gpu_slots = 0
         self.cpu_millis = node.cpu_millis
         self.memory_bytes = node.memory_bytes
         self.disk_bytes = node.disk_bytes
@@ -71,6 +72,7 @@ class NodeSpace:
     def take(self, place: Place, ask: Resources) -> None:
         """Reserve; what `place` names must be free."""
         self._shift(ask, -1)
+        self.gpu_slots += ask.has_gpus
         if place.gpus:
             self._shift_gpus(place, -place.gpu_millis)
         if place.mig:
@@ -79,6 +81,7 @@ class NodeSpace:
 
     def give(self, place: Place, ask: Resources) -> None:
         self._shift(ask, 1)
+        self.gpu_slots -= ask.has_gpus
         if place.gpus:
             self._shift_gpus(place, place.gpu_millis)
         if place.mig:  # the node may have come back with fewer
@@ -112,13 +115,16 @@ class NodeSpace:
         mig = {profile: tuple(slices) for profile, slices in self.mig.items()} if self.mig else {}
         return (
             self.slots, self.cpu_millis, self.memory_bytes, self.disk_bytes, tuple(self.gpu_millis), self.whole_count,
-            mig, self.is_closed,
+            mig, self.is_closed, self.gpu_slots,
         )  # fmt: skip
 
     def restore(self, free: tuple[Any, ...]) -> None:
         """Exactly as it was when `free` was asked."""
-        self.slots, self.cpu_millis, self.memory_bytes, self.disk_bytes, millis, self.whole_count, mig, closed = free
-        self.gpu_millis, self.is_closed = list(millis), closed
+        (
+            self.slots, self.cpu_millis, self.memory_bytes, self.disk_bytes, millis, self.whole_count,
+            mig, self.is_closed, self.gpu_slots,
+        ) = free  # fmt: skip
+        self.gpu_millis = list(millis)
         self.mig = {profile: list(slices) for profile, slices in mig.items()}
 
     def lacks(self, places: list[Place], ask: Resources) -> str:

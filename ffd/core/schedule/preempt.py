@@ -26,12 +26,13 @@ from ffd.core.schedule.ends import ends_of
 from ffd.core.schedule.place import find_places
 from ffd.core.schedule.relief import Relief, fewest, held
 from ffd.core.schedule.reserve import Reservation, promised
-from ffd.core.spec import Resources
+from ffd.core.spec import WHOLE_MILLIS, Resources
 from ffd.core.state import State
 from ffd.core.tenancy import Tenant
+from ffd.core.topology import SAME_NODE
 
 LENT, LOWER_PRIORITY = 0, 1
-LOOKED_MOST_COUNT = 1_024  # victims that are tried at most: more would hold the loop up
+LOOKED_MOST_COUNT = 256  # victims that are tried at most: more would hold the loop up
 SPARED_COUNT = 256  # of those, how many one gang may take at first, of which some are not needed after all
 Victim = tuple[int, int, int, AttemptId]  # why, work lost, order of admission, who
 
@@ -47,7 +48,7 @@ def choose_victims(
     """Who must stop, and where the gang then goes; None when nobody may be stopped for it, or it would not help."""
     shape = candidate.lane.kind.shape
     victims = _victims(state, shape, live, block, now_ms)
-    if not victims:
+    if not victims or (block is None and _is_hopeless(state, shape, victims)):
         return None
     with Attempted(state, shape, live.tenant, domains) as attempted:
         if attempted.fits() is not None:
@@ -62,6 +63,20 @@ def choose_victims(
     start_at_ms = max(now_ms + grace_ms(state, who) for who in counts_on)
     lane, made_at_count = candidate.lane, state.lanes.admitted_count
     return Reservation(candidate.entry, shape.ask, start_at_ms, places, counts_on, made_at_count, whole, lane)
+
+
+def _is_hopeless(state: State, shape: Shape, victims: list[Victim]) -> bool:
+    """A gang that does not fit now and must be on one node: has none GPUs enough even when all of these have ended? A
+    quick look, by numbers alone: most looks for victims are in vain."""
+    ask, gang, nodes = shape.ask, shape.gang, state.space.nodes
+    if gang.topology != SAME_NODE or not gang.topology_required or ask.gpu_millis != WHOLE_MILLIS or not ask.gpu_count:
+        return False
+    freed: dict[str, int] = {}  # GPUs, by node
+    for attempt in (*state.holders.stopping, *(attempt for _, _, _, attempt in victims)):
+        for place in held(state, attempt)[0]:
+            freed[place.node] = freed.get(place.node, 0) + len(place.gpus)
+    most = max((nodes[name].whole_count + count for name, count in freed.items() if name in nodes), default=0)
+    return most < ask.gpu_count * shape.sizes()[-1]
 
 
 def _ending(state: State, places: tuple[Place, ...], *, is_quota: bool) -> Iterator[AttemptId]:

@@ -29,15 +29,17 @@ class Mirror:
     """The books as arrays over all nodes, by index. Brought up to date when somebody needs vectors."""
 
     __slots__ = (
-        "_seen", "_space", "closed", "cpu", "disk", "gpu_millis", "has_gpus", "kind_nodes", "kind_of", "kinds",
-        "memory", "mig", "slots", "whole",
+        "_seen", "_space", "closed", "cpu", "disk", "gpu_millis", "gpu_slots", "has_gpus", "kind_nodes", "kind_of",
+        "kinds", "memory", "mig", "slots", "whole",
     )  # fmt: skip
 
     def __init__(self, space: Space) -> None:
         count = len(space.order)
         widest = max((one.node.gpu_count for one in space.order), default=0)
         self._space, self._seen = space, -1
-        self.slots, self.cpu, self.memory, self.disk, self.whole = (np.zeros(count, np.int64) for _ in range(5))
+        self.slots, self.cpu, self.memory, self.disk, self.whole, self.gpu_slots = (
+            np.zeros(count, np.int64) for _ in range(6)
+        )
         self.gpu_millis = np.full((count, widest), 0, np.int64)  # an index that a node does not have: nothing free
         self.closed = np.zeros(count, bool)
         self.mig: dict[str, Ints] = {}  # profile -> free slices
@@ -61,6 +63,7 @@ class Mirror:
         """All at once: a number written into an array by itself costs as much as a row of them."""
         at = np.array([one.index for one in those], np.int64)
         self.slots[at] = [one.slots for one in those]
+        self.gpu_slots[at] = [one.gpu_slots for one in those]
         self.cpu[at] = [one.cpu_millis for one in those]
         self.memory[at] = [one.memory_bytes for one in those]
         self.disk[at] = [one.disk_bytes for one in those]
@@ -77,7 +80,7 @@ class Mirror:
 
     def room(self, ask: Resources, at: Ints | slice) -> Ints:
         """`NodeSpace.room` of each of these nodes, as if none lacked what is static."""
-        room = self.room_beside_gpus(ask, at)
+        room = self._room_beside_gpus(ask, self.slots[at].copy(), at)
         if ask.gpu_count and ask.gpu_millis == WHOLE_MILLIS:
             np.minimum(room, self.whole[at] // ask.gpu_count, out=room)
         elif ask.gpu_count:
@@ -88,15 +91,20 @@ class Mirror:
         room[self.closed[at]] = 0
         return np.maximum(room, 0, out=room)
 
-    def room_beside_gpus(self, ask: Resources, at: Ints | slice) -> Ints:
-        """The same, were all GPUs free, open nodes or not."""
-        room = self.slots[at].copy()
+    def _room_beside_gpus(self, ask: Resources, slots: Ints, at: Ints | slice) -> Ints:
+        """The same, were all GPUs free and all nodes open; `slots` are written over."""
         for free, wanted in (
             (self.cpu, ask.cpu_millis), (self.memory, ask.held_memory_bytes), (self.disk, ask.disk_bytes),
         ):  # fmt: skip
             if wanted:
-                np.minimum(room, free[at] // wanted, out=room)
-        return room
+                np.minimum(slots, free[at] // wanted, out=slots)
+        return slots
+
+    def tight(self, ask: Resources) -> Ints:
+        """Nodes on which something besides GPUs is too short for as many replicas as the empty node would hold, even
+        if all slots were free that replicas with GPUs have."""
+        room = self._room_beside_gpus(ask, self.slots + self.gpu_slots, slice(None))
+        return np.flatnonzero(room < self.room_when_empty(ask))
 
     def room_when_empty(self, ask: Resources) -> Ints:
         """Replicas that each node would hold if it were empty, as if none lacked what is static."""
@@ -256,8 +264,7 @@ def finder_of(space: Space) -> Finder:
 
 
 def tight_nodes(space: Space, ask: Resources) -> frozenset[str]:
-    """Nodes on which something besides GPUs is too short for as many replicas as the empty node would hold."""
+    """Names of the nodes on which what holds no GPUs may be in the way of such replicas with GPUs."""
     mirror = finder_of(space).mirror
     mirror.follow()
-    at = np.flatnonzero(mirror.room_beside_gpus(ask, slice(None)) < mirror.room_when_empty(ask))
-    return frozenset(space.order[index].node.name for index in at.tolist())
+    return frozenset(space.order[index].node.name for index in mirror.tight(ask).tolist())
