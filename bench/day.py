@@ -2,6 +2,7 @@
 
     ./dev bench day          all three policies, one after the other
     ./dev bench day 10       the same day, a tenth of it: 3,000 workflows on 100 nodes
+    ./dev bench day 1 default    one of the policies only; ./dev compiled bench day ...: with the core compiled
 
 How the day is made, with a fixed seed:
 * Shapes: each workflow is one of the 87 WfInstances executions, drawn alike; every task of it is a task, with its own
@@ -17,6 +18,7 @@ How the day is made, with a fixed seed:
 
 from __future__ import annotations
 
+import gc
 import random
 import resource
 import time
@@ -38,6 +40,7 @@ from ffd.core.policy import Policy
 from ffd.core.reports import InventoryReported
 from ffd.core.spec import Gang, Need, Resources, Spec, Task, Timeouts
 from ffd.core.state import State
+from ffd.daemon.wire import GC_THRESHOLD
 from ffd.plugins.behaviour import Behaviour
 from ffd.simulate.engine import UNBOUNDED, World
 
@@ -262,6 +265,7 @@ def main(*parts: str) -> None:
         print(f"skipped: {FILE} is not there (set FFD_BENCH_DATA to the folder of the open workload data)")
         return
     part = int(parts[0]) if parts else 1
+    gc.set_threshold(*GC_THRESHOLD)  # as the daemon does
     day = draw(WORKFLOWS_COUNT // part)
-    for name, policy in POLICIES.items():
-        show(rows(name, policy, day, NODES_COUNT // part))
+    for name in parts[1:] or POLICIES:
+        show(rows(name, POLICIES[name], day, NODES_COUNT // part))

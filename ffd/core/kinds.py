@@ -241,10 +241,11 @@ class Branch:
     def open(self) -> None:
         """What a quota closed here is looked at again."""
         self.is_closed = self.is_own_closed = self.is_pool_closed = False
-        refused, self.refused = self.refused, []
-        for child in refused:
-            child.is_closed = False
-            child.offer()
+        if self.refused:
+            refused, self.refused = self.refused, []
+            for child in refused:
+                child.is_closed = False
+                child.offer()
 
     def reopen(self) -> None:
         self.open()

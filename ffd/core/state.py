@@ -155,6 +155,7 @@ class State(Memory):
     def _priority_changed(self, e: ev.PriorityChanged, at_ms: int) -> None:
         live = self._touch(e.workflow)
         live.row.priority = e.priority
+        self.holders.gpu_stamp += 1  # what it holds may be others' now
         self._requeue(live)
 
     # ------------------------------------------------------------------------------------------------------ tasks

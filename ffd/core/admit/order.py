@@ -142,18 +142,28 @@ def refresh(state: State) -> None:
         state.lanes.offer_passed(state.space.version)
     for tenant in state.tenancy.take_changed():
         branches = state.lanes.branches.get(tenant.path)
-        share = share_billionths(state.tenancy, tenant) if branches else 0
-        for branch in branches.values() if branches else ():
-            branch.open()
-            if branch.parent is None:
-                continue
-            if not branch.is_queued:
-                branch.offer()
-                continue
-            key = _key(branch, share)
-            if key != branch.key and branch.key is not None:
-                branch.key = key
-                heappush(branch.parent.heap, (key, branch))
+        if branches:
+            _renew_keys(state, tenant, list(branches.values()))
+
+
+def _renew_keys(state: State, tenant: Tenant, branches: list[Branch]) -> None:
+    """Something about this tenant is otherwise: what a quota closed is looked at again, and its place among those
+    beside it may be another."""
+    share, known = share_billionths(state.tenancy, tenant), dict[Shape, Key]()
+    for branch in branches:
+        branch.open()
+        if branch.parent is None:
+            continue
+        if not branch.is_queued:
+            branch.offer()
+            continue
+        shape = branch.kind.shape
+        key = known.get(shape)
+        if key is None:
+            key = known[shape] = _key(branch, share)
+        if key != branch.key and branch.key is not None:
+            branch.key = key
+            heappush(branch.parent.heap, (key, branch))
 
 
 def close(state: State, lane: Lane, block: QuotaBlock) -> bool:

@@ -341,14 +341,18 @@ class Cycle:
         if state.policy.preempt == "off" or (known is not None and known.victims):
             return None
         who = (live.tenant, shape, live.row.priority)
-        if who in self._in_vain or not self._looks_left or not may_preempt(state, shape, live):
-            return None
-        self._in_vain[who] = None
         is_vain_for = (live.tenant.path, live.row.priority)
         now = (state.holders.gpu_stamp, state.space.inventory_version, state.tenancy.rules_count)
-        is_kept = bool(shape.ask.gpu_count) and not state.lanes.journal.is_open  # what others do changes nothing for it
+        is_kept = shape.ask.has_gpus and not state.lanes.journal.is_open  # what others do changes nothing for it
         if is_kept and shape.was_in_vain(is_vain_for, now):
             return None
+        if who in self._in_vain or not self._looks_left:
+            return None
+        if not may_preempt(state, shape, live):
+            if is_kept:
+                shape.give_up_for(is_vain_for, now)
+            return None
+        self._in_vain[who] = None
         if block is None:
             known = known or self._forecast(candidate, live, name)
             if known is None or known.start_at_ms <= self._now_ms + state.policy.patience_ms:
