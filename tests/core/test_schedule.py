@@ -24,6 +24,10 @@ from ffd.core.step import step
 from ffd.testing.builders import attempt, gpus, nodes, rack, spec, submit, task
 from ffd.testing.cluster import Behaviour, Cluster
 
+NEEDS_PYTHON = pytest.mark.skipif(
+    not core_step.__file__.endswith(".py"), reason="puts a function of its own into a module, which is compiled here"
+)
+
 
 def place(
     there: Iterable[Node], asked: Task, *, taken: Iterable[Place] = (), domains: Iterable[str] = ()
@@ -163,6 +167,7 @@ def test_a_class_that_does_not_fit_stops_only_its_own_kind() -> None:
     assert proposed(state) == [(1, "small", 0), (2, "small", 0)]
 
 
+@NEEDS_PYTHON
 def test_a_blocked_class_is_not_looked_at_until_something_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
     real = cycle.find_places
@@ -200,6 +205,7 @@ def test_an_elastic_gang_takes_less_only_when_it_waited() -> None:
     assert [len(p.places) for p in proposals(state, 1_001)] == [3]
 
 
+@NEEDS_PYTHON
 def test_a_proposal_that_does_not_hold_is_tried_in_a_later_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """L7: even a planner with a bug does not make a step run for ever."""
     state = State()
