@@ -153,3 +153,13 @@ def test_who_is_due_quota_is_looked_at_when_nodes_open() -> None:
     assert told(cluster)[1:] == []
     cluster.send(Uncordon(nodes=("n2",)))
     assert told(cluster)[1:] == ["1.000 pool/lent/a preempted"]
+
+
+def test_a_large_gang_of_a_tenant_with_something_left_goes_by_its_share() -> None:
+    """Two GPUs of its three are its own, and it holds nothing: it does not come after all that ask for less."""
+    cluster = Cluster(nodes(1, gpu_count=4), {"a": Behaviour(run_ms=2_000)}, policy=Policy(preempt="off"))
+    cluster.send(quota("large", 2), quota("small", 2), submit(spec(task("a", resources=gpus(4))), project="other"))
+    small = submit(spec(task("a", resources=gpus(1), foreach=(1, 2))), project="small")
+    cluster.send(submit(spec(task("a", resources=gpus(3))), project="large"), small)
+    cluster.run(2_500)
+    assert [line.split()[1] for line in told(cluster)] == ["other/a", "large/a", "small/a"]

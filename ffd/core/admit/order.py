@@ -12,11 +12,11 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import NamedTuple
 
-from ffd.core.admit.quota import QuotaBlock, is_due
+from ffd.core.admit.quota import QuotaBlock
 from ffd.core.admit.share import own_share_billionths, share_billionths
 from ffd.core.kinds import Branch, Entry, Key, Kind, Lane, Shape
 from ffd.core.state import State
-from ffd.core.tenancy import Tenant
+from ffd.core.tenancy import Amounts, Tenant
 
 SPARE_COUNT = 16  # old items that a heap may hold before it is rid of them
 
@@ -116,12 +116,21 @@ def key_of(state: State, branch: Branch) -> Key:
 
 def _key(branch: Branch, share: int) -> Key:
     tenant = branch.tenant
-    return not is_due(tenant, branch.kind.shape.asked), share, tenant.served_at_count, tenant.path
+    return borrows(tenant, branch.kind.shape.asked), share, tenant.served_at_count, tenant.path
 
 
 def _own_key(state: State, tenant: Tenant) -> Key:
     """The tenant's own lane among its children, which it has rarely."""
     return True, own_share_billionths(state.tenancy, tenant), tenant.served_at_count, ""
+
+
+def borrows(tenant: Tenant, asked: Amounts) -> bool:
+    """Has it nothing left of its own of something that is asked? Then it would get what it may have to give back at
+    once. One that has some left goes by its share, however much it asks: if not, a tenant of large gangs would come
+    last although it holds less than is guaranteed to it. Without a quota of it, nothing is its own."""
+    quotas = tenant.row.quotas
+    known = [resource for resource in asked if resource in quotas]
+    return not known or any(tenant.usage.get(resource, 0) >= quotas[resource].nominal for resource in known)
 
 
 def refresh(state: State) -> None:
