@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ffd.core import events as ev
-from ffd.core.commands import Cordon, SetQuota, Uncordon
+from ffd.core.commands import Cordon, SetQuota, SetTenant, Uncordon
 from ffd.core.policy import Policy
 from ffd.core.reports import Poke
 from ffd.core.spec import Resources
@@ -108,6 +108,19 @@ def test_a_promise_whose_node_is_lost_keeps_nobody_from_the_pool() -> None:
     assert told(cluster)[4:] == ["1.000 pool/lent/a admitted"]
 
 
+def test_nobody_borrows_before_others_have_what_is_theirs() -> None:
+    """`large` holds just its own, and a lower share. What it would get beyond that it would have to give back at once,
+    again and again, whenever something of `small` ends."""
+    cluster = Cluster(nodes(1, gpu_count=8), {"a": Behaviour(run_ms=100_000), "b": Behaviour(run_ms=2_000)})
+    cluster.send(quota("large", 4), quota("small", 4), SetTenant(tenant="large", weight_millis=10_000))
+    backlogs = [("large", task("a", resources=gpus(2), foreach=(1, 2, 3))),
+                ("small", task("b", resources=gpus(2), foreach=(1, 2, 3, 4)))]  # fmt: skip
+    cluster.send(*[submit(spec(backlog), project=project) for project, backlog in backlogs])
+    cluster.run(10_000)
+    begun = [line.split()[1] for line in told(cluster)]
+    assert begun == ["large/a", "small/b", "large/a", "small/b", "small/b", "small/b", "large/a"], told(cluster)
+
+
 def test_guarantees_of_different_resources_do_not_take_turns() -> None:
     """L7: one has all GPUs, the other some pods. Each holds what only the other has a quota of."""
     cluster = Cluster(nodes(1, gpu_count=4, slot_count=4), {"a": Behaviour(run_ms=10_000)})
@@ -169,3 +182,13 @@ def test_who_is_due_quota_is_looked_at_when_nodes_open() -> None:
     assert told(cluster)[1:] == []
     cluster.send(Uncordon(nodes=("n2",)))
     assert told(cluster)[1:] == ["1.000 pool/lent/a preempted"]
+
+
+def test_a_large_gang_of_a_tenant_with_something_left_goes_by_its_share() -> None:
+    """Two GPUs of its three are its own, and it holds nothing: it does not come after all that ask for less."""
+    cluster = Cluster(nodes(1, gpu_count=4), {"a": Behaviour(run_ms=2_000)}, policy=Policy(preempt="off"))
+    cluster.send(quota("large", 2), quota("small", 2), submit(spec(task("a", resources=gpus(4))), project="other"))
+    small = submit(spec(task("a", resources=gpus(1), foreach=(1, 2))), project="small")
+    cluster.send(submit(spec(task("a", resources=gpus(3))), project="large"), small)
+    cluster.run(2_500)
+    assert [line.split()[1] for line in told(cluster)] == ["other/a", "large/a", "small/a"]

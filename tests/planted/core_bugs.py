@@ -295,10 +295,16 @@ BUGS = [
         core("fairness", "test_each_admission_goes_to_the_lowest_normalised_share"),
     ),
     Bug(
-        "who was stopped may take the room again", "test_what_was_lent_and_comes_back", "core/schedule/cycle.py",
+        "whose turn it is takes the room made for another", "test_room_that_is_made_is", "core/schedule/cycle.py",
         "        while self._promised:\n",
         "        while False:\n",
-        core("preempt", "test_what_was_lent_and_comes_back_goes_to_whom_it_is_due"),
+        core("preempt", "test_room_that_is_made_is_for_the_next_when_the_first_found_another"),
+    ),
+    Bug(
+        "the quota of victims is anybody's", "test_quota_that_comes_back_in_parts", "core/schedule/cycle.py",
+        "                if block is None:\n                    return Proposal(",
+        "                if True:\n                    return Proposal(",
+        core("preempt", "test_quota_that_comes_back_in_parts_is_kept_together"),
     ),
     Bug(
         "a reservation of unknown start never binds", "L8", "core/schedule/reserve.py",

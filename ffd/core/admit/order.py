@@ -126,12 +126,12 @@ def _own_key(state: State, tenant: Tenant) -> Key:
 
 
 def borrows(tenant: Tenant, asked: Amounts) -> bool:
-    """Does it hold more than its nominal quota of something that is asked? As it is now, whatever the gang would add: a
-    gang that its tenant's own holds only in part would else come last for ever (decision 12). Without a quota of it,
-    nothing is guaranteed to it."""
+    """Has it nothing left of its own of something that is asked? Then it would get what it may have to give back at
+    once. One that has some left goes by its share, however much it asks: if not, a tenant of large gangs would come
+    last although it holds less than is guaranteed to it (decision 12). Without a quota of it, nothing is its own."""
     quotas = tenant.row.quotas
     known = [resource for resource in asked if resource in quotas]
-    return not known or any(tenant.usage.get(resource, 0) > quotas[resource].nominal for resource in known)
+    return not known or any(tenant.usage.get(resource, 0) >= quotas[resource].nominal for resource in known)
 
 
 def refresh(state: State) -> None:

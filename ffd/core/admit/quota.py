@@ -54,8 +54,7 @@ class QuotaBlock(msgspec.Struct, frozen=True):
 
 
 def is_due(level: Tenant, asked: Amounts) -> bool:
-    """Is something of what is asked guaranteed to this level, and would it be within all its nominal quotas? Otherwise
-    the level would borrow: it comes after those to which what they ask is due, and may have to give it back."""
+    """Is something of what is asked guaranteed to this level, and would it be within all its nominal quotas?"""
     quotas = level.row.quotas
     known = {resource: ask for resource, ask in asked.items() if resource in quotas}
     return bool(known) and all(level.usage.get(r, 0) + ask <= quotas[r].nominal for r, ask in known.items())
