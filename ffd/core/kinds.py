@@ -57,7 +57,7 @@ class Shape:
     """`blocked_at`: the Space.version at which it was found not to fit. `follows`: the workflow whose task it follows
     (`with`), else 0. `is_small`: an elastic gang that waited for its full size: fewer replicas will do. `asked`: what a
     gang of the least size that will do holds. `in_vain`: (tenant, priority) for whom nobody could be stopped at
-    `vain_at`."""
+    `vain_at`; `patient`: until when nobody is, because they are to start by themselves."""
 
     __slots__ = (
         "ask",
@@ -69,6 +69,7 @@ class Shape:
         "in_vain",
         "is_small",
         "kinds_count",
+        "patient",
         "vain_at",
     )
 
@@ -82,16 +83,22 @@ class Shape:
         self.hopeless_at = NEVER  # Space.inventory_version at which even the empty cluster could not take it
         self.kinds_count = 0
         self.in_vain: set[tuple[str, int]] = set()  # only asked
+        self.patient: dict[tuple[str, int], tuple[int, int, int]] = {}
         self.vain_at = (NEVER, NEVER, NEVER)
 
-    def was_in_vain(self, who: tuple[str, int], now: tuple[int, int, int]) -> bool:
-        """Was it found out, as things still are, that nobody can be stopped for such a gang?"""
-        return self.vain_at == now and who in self.in_vain
+    def was_in_vain(self, who: tuple[str, int], now: tuple[int, int, int], now_ms: int) -> bool:
+        """Was it found out, as things still are, that nobody can, or need, be stopped for such a gang?"""
+        until_ms, *known = self.patient.get(who, (0, NEVER, NEVER))
+        return (self.vain_at == now and who in self.in_vain) or (now_ms < until_ms and tuple(known) == now[1:])
 
     def give_up_for(self, who: tuple[str, int], now: tuple[int, int, int]) -> None:
         if self.vain_at != now:
             self.in_vain, self.vain_at = set(), now
         self.in_vain.add(who)
+
+    def wait_for(self, who: tuple[str, int], until_ms: int, now: tuple[int, int, int]) -> None:
+        """Until then, as long as nodes and rules are the same, whoever ends meanwhile."""
+        self.patient[who] = (until_ms, *now[1:])
 
     def sizes(self) -> range:
         """Numbers of replicas to try, largest first."""

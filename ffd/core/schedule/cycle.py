@@ -344,7 +344,7 @@ class Cycle:
         is_vain_for = (live.tenant.path, live.row.priority)
         now = (state.holders.gpu_stamp, state.space.inventory_version, state.tenancy.rules_count)
         is_kept = shape.ask.has_gpus and not state.lanes.journal.is_open  # what others do changes nothing for it
-        if is_kept and shape.was_in_vain(is_vain_for, now):
+        if is_kept and shape.was_in_vain(is_vain_for, now, self._now_ms):
             return None
         if who in self._in_vain or not self._looks_left:
             return None
@@ -353,16 +353,20 @@ class Cycle:
                 shape.give_up_for(is_vain_for, now)
             return None
         self._in_vain[who] = None
-        if block is None:
-            known = known or self._forecast(candidate, live, name)
-            if known is None or known.start_at_ms <= self._now_ms + state.policy.patience_ms:
-                return None
         self._looks_left -= 1
-        self._work_left -= len(state.holders) // HOLDERS_A_UNIT
         domains = followed_domains(state, live, live.dag.tasks[name])
-        until_ms = patient_until_ms(state, shape, live.tenant, domains, block, self._now_ms) if block else 0
+        self._work_left -= len(state.holders) // HOLDERS_A_UNIT
+        if block is not None:
+            until_ms = patient_until_ms(state, shape, live.tenant, domains, block, self._now_ms)
+        else:
+            known = known or self._forecast(candidate, live, name)
+            if known is None:
+                return None
+            until_ms = known.start_at_ms if known.start_at_ms <= self._now_ms + state.policy.patience_ms else 0
         if until_ms:
             state.lanes.patient[candidate.lane] = until_ms
+            if is_kept:
+                shape.wait_for(is_vain_for, until_ms, now)
             return None
         found = choose_victims(state, candidate, live, domains, block, self._now_ms)
         if found is None:

@@ -314,11 +314,10 @@ class Attempted:
 def _fewest(state: State, attempted: Attempted, victims: list[Victim]) -> list[AttemptId]:
     """The first of them without whom the gang fits, and of those only whom it takes: most hold nothing where it goes.
     Empty when all of them would not do."""
-    row = attempted.fair(victims)
-    found = fewest(len(row), lambda k: attempted.end(row[k]), attempted.trial, attempted.fits)
+    found = fewest(iter(attempted.fair(victims)), attempted.end, attempted.trial, attempted.fits)
     if found is None:
         return []
-    chosen, nodes = row[: found[0]], {place.node for place in found[1]}  # only asked
+    chosen, nodes = found[0], {place.node for place in found[1]}  # only asked
     there = [who for who in chosen if any(place.node in nodes for place in held(state, who)[0])]
     if attempted.fits_without(there) is not None:
         chosen = there

@@ -8,8 +8,9 @@ Called by `schedule.reserve` and `schedule.preempt`. Never here: who may be stop
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from itertools import islice
 from typing import TypeVar
 
 from ffd.core.holders import Held
@@ -52,40 +53,42 @@ def held(state: State, attempt: AttemptId) -> tuple[tuple[Place, ...], Resources
 
 
 def fewest(
-    most: int,
-    end: Callable[[int], None],
+    row: Iterator[AttemptId],
+    end: Callable[[AttemptId], None],
     trial: Callable[[], AbstractContextManager[object]],
     fits: Callable[[], T | None],
-) -> tuple[int, T] | None:
-    """How many of a row of `most` must end, the first ones first, until `fits` gives something, and what; None when not
-    even all of them will do. `end(k)` ends one of them within a `trial`, which undoes it.
+) -> tuple[list[AttemptId], T] | None:
+    """The fewest of a row that must end, the first ones first, until `fits` gives something, and what; None when not
+    even all of them will do. `end` ends one of them within a `trial`, which undoes it.
 
     By doubling, then by halving, each step upon the one before: none is ended more often than three times, and most of
-    a long row not at all. Whether it fits must not change back as more end."""
+    a long row is not even asked for. Whether it fits must not change back as more end."""
+    known: list[AttemptId] = []
 
     def double(count: int) -> tuple[int, T] | None:
-        more = min(max(1, 2 * count), most)
-        if more == count:
+        known.extend(islice(row, max(1, count)))
+        if len(known) == count:
             return None
         with trial():
-            for k in range(count, more):
-                end(k)
+            for attempt in known[count:]:
+                end(attempt)
             found = fits()
             if found is None:
-                return double(more)
-        return halve(count, more, found)
+                return double(len(known))
+        return halve(count, len(known), found)
 
     def halve(low: int, high: int, found: T) -> tuple[int, T]:
         """It does not fit after `low` have ended, as they have; it does after `high`: then it finds `found`."""
         while high - low > 1:
             middle = (low + high) // 2
             with trial():
-                for k in range(low, middle):
-                    end(k)
+                for attempt in known[low:middle]:
+                    end(attempt)
                 earlier = fits()
                 if earlier is None:
                     return halve(middle, high, found)
             high, found = middle, earlier
         return high, found
 
-    return double(0)
+    least = double(0)
+    return None if least is None else (known[: least[0]], least[1])

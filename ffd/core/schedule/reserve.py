@@ -13,7 +13,7 @@ Called by `schedule.cycle`, `schedule.preempt` and `schedule.explain`. Never sto
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ffd.core.admit.quota import QuotaBlock, check_quota
@@ -51,23 +51,26 @@ def reserve(
 
     What runs is taken to end in the order of `ends`, as far as that helps; `counts_on` are those on its nodes."""
     relief, size = Relief(state, shape.ask), shape.sizes()[-1]
-    row: dict[AttemptId, int] = {}  # -> when; of an attempt that is in it twice the first counts
-    for at_ms, _, attempt in ends:
-        if attempt in state.holders and relief.by(attempt):
-            row.setdefault(attempt, at_ms)
-    attempts = list(row)
+    at_ms: dict[AttemptId, int] = {}  # of those that were looked at; of one that is there twice the first counts
+
+    def row() -> Iterator[AttemptId]:
+        for when_ms, _, attempt in ends:
+            if attempt in state.holders and relief.by(attempt) and attempt not in at_ms:
+                at_ms[attempt] = when_ms
+                yield attempt
+
     found = fewest(
-        len(attempts),
-        lambda k: state.space.give(*held(state, attempts[k])),
+        row(),
+        lambda attempt: state.space.give(*held(state, attempt)),
         state.space.trial,
         lambda: find_places(state.space, shape.ask, shape.gang, size, domains, models),
     )
     if found is None:
         return None
-    count, places = found
+    ended, places = found
     mine = {place.node for place in places}  # only asked
-    counts_on = tuple(who for who in attempts[:count] if any(place.node in mine for place in held(state, who)[0]))
-    return Reservation(entry, shape.ask, row[attempts[count - 1]], places, counts_on, state.lanes.admitted_count)
+    counts_on = tuple(who for who in ended if any(place.node in mine for place in held(state, who)[0]))
+    return Reservation(entry, shape.ask, at_ms[ended[-1]], places, counts_on, state.lanes.admitted_count)
 
 
 def binds(state: State, reservation: Reservation) -> bool:
