@@ -86,10 +86,14 @@ class Shape:
         self.patient: dict[tuple[str, int], tuple[int, int, int]] = {}
         self.vain_at = (NEVER, NEVER, NEVER)
 
-    def was_in_vain(self, who: tuple[str, int], now: tuple[int, int, int], now_ms: int) -> bool:
-        """Was it found out, as things still are, that nobody can, or need, be stopped for such a gang?"""
+    def was_in_vain(self, who: tuple[str, int], now: tuple[int, int, int]) -> bool:
+        """Was it found out, as things still are, that nobody can be stopped for such a gang?"""
+        return self.vain_at == now and who in self.in_vain
+
+    def is_patient(self, who: tuple[str, int], now: tuple[int, int, int], now_ms: int) -> bool:
+        """Is it still to wait for what ends by itself?"""
         until_ms, *known = self.patient.get(who, (0, NEVER, NEVER))
-        return (self.vain_at == now and who in self.in_vain) or (now_ms < until_ms and tuple(known) == now[1:])
+        return now_ms < until_ms and tuple(known) == now[1:]
 
     def give_up_for(self, who: tuple[str, int], now: tuple[int, int, int]) -> None:
         if self.vain_at != now:
@@ -97,7 +101,7 @@ class Shape:
         self.in_vain.add(who)
 
     def wait_for(self, who: tuple[str, int], until_ms: int, now: tuple[int, int, int]) -> None:
-        """Until then, as long as nodes and rules are the same, whoever ends meanwhile."""
+        """Until then, as long as nodes and rules are the same, whoever ends, or goes ahead, meanwhile."""
         self.patient[who] = (until_ms, *now[1:])
 
     def sizes(self) -> range:

@@ -343,8 +343,11 @@ class Cycle:
         who = (live.tenant, shape, live.row.priority)
         is_vain_for = (live.tenant.path, live.row.priority)
         now = (state.holders.gpu_stamp, state.space.inventory_version, state.tenancy.rules_count)
-        is_kept = shape.ask.has_gpus and not state.lanes.journal.is_open  # what others do changes nothing for it
-        if is_kept and shape.was_in_vain(is_vain_for, now, self._now_ms):
+        is_real = not state.lanes.journal.is_open  # in a rehearsal nothing is remembered
+        is_kept = shape.ask.has_gpus and is_real  # what others do changes nothing for it
+        if is_kept and shape.was_in_vain(is_vain_for, now):
+            return None
+        if is_real and shape.is_patient(is_vain_for, now, self._now_ms):
             return None
         if who in self._in_vain or not self._looks_left:
             return None
@@ -364,8 +367,8 @@ class Cycle:
                 return None
             until_ms = known.start_at_ms if known.start_at_ms <= self._now_ms + state.policy.patience_ms else 0
         if until_ms:
-            state.lanes.patient[candidate.lane] = until_ms
-            if is_kept:
+            if is_real:
+                state.lanes.patient[candidate.lane] = until_ms
                 shape.wait_for(is_vain_for, until_ms, now)
             return None
         found = choose_victims(state, candidate, live, domains, block, self._now_ms)
