@@ -37,6 +37,7 @@ NEW_MS = 10_000  # how long a new warden waits for its first daemon
 HOLD_MS = 3  # a start is told with what follows in this time: of the quickest tasks the exit, in one commit with it
 BLANKS = f"blank-{PROTOCOL}"  # directory of files made in advance
 BLANKS_COUNT = 8  # of each kind
+REST_MS = 5  # after a start none is made for so long, or until something ends: what was started needs the processor
 IN_USE = 3  # exit code: another warden has this ROOT
 
 SPENT = (b"start\n", b"barred\n")
@@ -88,6 +89,7 @@ class Warden:
         self.pids: dict[str, int] = {}  # living children by the names of their records
         self.names: dict[int, str] = {}
         self.blanks = Blanks()
+        self.is_starting = False
         self.poll = select.poll()
         self.wakeup, write_end = os.pipe()
         for fd in (self.wakeup, write_end):
@@ -105,9 +107,9 @@ class Warden:
         is_new = True
         while is_new or self.connections or self.pids:
             is_lacking = self.blanks.are_lacking()
-            events = self.poll.poll(0 if is_lacking else NEW_MS if is_new else self.patience_ms())
+            events = self.poll.poll(NEW_MS if is_new else self.patience_ms(is_lacking=is_lacking))
             if is_lacking and not events:
-                self.blanks.make()
+                self.rest_or_make()
             elif is_new and not events:
                 return
             for fd, _ in events:
@@ -137,10 +139,20 @@ class Warden:
         except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError):
             self.part(connection)
 
-    def patience_ms(self) -> int | None:
-        """How long nothing need be sent; None: until something happens."""
+    def patience_ms(self, *, is_lacking: bool) -> int | None:
+        """How long nothing need be done; None: until something happens."""
         due_s = [each.due_s for each in self.connections.values() if each.told and not each.is_full]
-        return max(0, math.ceil((min(due_s) - time.monotonic()) * 1000)) if due_s else None
+        left_ms = [max(0, math.ceil((min(due_s) - time.monotonic()) * 1000))] if due_s else []
+        if is_lacking:
+            left_ms.append(REST_MS if self.is_starting else 0)
+        return min(left_ms, default=None)
+
+    def rest_or_make(self) -> None:
+        """Nothing happened for a while."""
+        if self.is_starting:
+            self.is_starting = False
+        else:
+            self.blanks.make()
 
     def send_all(self) -> None:
         """What is due."""
@@ -180,6 +192,7 @@ class Warden:
             connection.tell(name=name, told="failed", errno=getattr(error, "errno", errno.EINVAL))
         else:
             self.pids[name], self.names[pid] = pid, name
+            self.is_starting = True
             with contextlib.suppress(OSError):  # for people, and they have it from us as well
                 os.write(record, b"pid %d\n" % pid)
             connection.tell(HOLD_MS, name=name, told="started", pid=pid)
@@ -228,6 +241,7 @@ class Warden:
         """End what is left of its group while its number is its own; note how it ended; then tell."""
         with contextlib.suppress(OSError):
             os.killpg(ended.si_pid, signal.SIGKILL)
+        self.is_starting = False
         name = self.names.pop(ended.si_pid)
         word = "exit" if ended.si_code == os.CLD_EXITED else "signal"
         is_free = note(f"live/{name}", f"{word} {ended.si_status}\n".encode())
