@@ -8,9 +8,10 @@ import pytest
 
 from ffd.core import events as ev
 from ffd.core.commands import Cordon, SetQuota, SetTenant, Uncordon
+from ffd.core.model import Node
 from ffd.core.policy import Policy
 from ffd.core.reports import Poke
-from ffd.core.spec import Resources
+from ffd.core.spec import Gang, Resources
 from ffd.testing.builders import gpus, nodes, spec, submit, task
 from ffd.testing.cluster import Behaviour, Cluster
 
@@ -62,6 +63,24 @@ def test_small_tasks_without_gpus_do_not_hide_the_gangs_to_stop() -> None:
     cluster.send(submit(spec(task("b", resources=gpus(4))), project="due"))
     cluster.run(5_000)
     assert told(cluster)[104:107] == ["5.000 lent/a preempted", "5.000 lent/a preempted", "5.200 due/b admitted"]
+
+
+def test_a_gang_that_takes_a_whole_node_is_given_one_that_can_be_emptied() -> None:
+    """On all nodes but one something runs that may not be stopped, beside more small gangs with less work to lose than
+    a preemption looks at: to stop those would empty none."""
+    there = tuple(Node(f"n{k}", gpu_type="H100", gpu_count=4, labels={"n": f"{k}"}) for k in range(5))
+    cluster = Cluster(there, lambda attempt, rank: Behaviour(run_ms=100_000), policy=Policy(victims_count=2))
+    cluster.send(quota("lent", 0), quota("own", 4), quota("due", 4))
+    one = [Resources(gpu_count=1, node_labels=(("n", f"{k}"),)) for k in range(4)]
+    cluster.send(submit(spec(task("whole", resources=gpus(4))), project="lent"))
+    cluster.send(submit(spec(*[task(f"kept{k}", resources=ask) for k, ask in enumerate(one)]), project="own"))
+    cluster.run(1_000)
+    small = [task(f"small{k}", resources=ask, foreach=(1, 2, 3)) for k, ask in enumerate(one)]
+    cluster.send(submit(spec(*small), project="lent"))
+    cluster.run(1_000)
+    cluster.send(submit(spec(task("b", resources=gpus(1), gang=Gang(4, topology="same-node"))), project="due"))
+    cluster.run(1_000)
+    assert [line for line in told(cluster) if line >= "2"] == ["2.000 lent/whole preempted", "2.200 due/b admitted"]
 
 
 def test_small_tasks_are_stopped_where_they_hold_what_is_short() -> None:

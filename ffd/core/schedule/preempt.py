@@ -23,7 +23,7 @@ from ffd.core.kinds import Shape
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import Attempt, AttemptId, Place
 from ffd.core.schedule.ends import ends_of
-from ffd.core.schedule.place import find_places
+from ffd.core.schedule.place import COMPACT, find_places
 from ffd.core.schedule.relief import Relief, fewest, held
 from ffd.core.schedule.reserve import Reservation, promised
 from ffd.core.spec import WHOLE_MILLIS, Resources
@@ -146,7 +146,31 @@ def _victims(state: State, shape: Shape, live: LiveWorkflow, block: QuotaBlock |
     if block is None or block.is_pool:
         found += _borrowers(state, shape, live, relief, now_ms)
     looked_count = min(LOOKED_MOST_COUNT, max(state.policy.victims_count, len(state.space.nodes)))
-    return nsmallest(looked_count, found)
+    return _by_node(state, shape, found)[:looked_count] or nsmallest(looked_count, found)
+
+
+def _by_node(state: State, shape: Shape, victims: list[Victim]) -> list[Victim]:
+    """For a gang that takes whole nodes: those on nodes that would be empty without them, the nodes first on which the
+    least work is lost. Empty for other gangs, and where there is no such node."""
+    ask, nodes = shape.ask, state.space.nodes
+    size = ask.gpu_count * shape.sizes()[-1]
+    if shape.gang.topology not in (SAME_NODE, COMPACT) or ask.gpu_millis != WHOLE_MILLIS or not ask.gpu_count:
+        return []
+    lost: dict[str, int] = {}
+    freed = {name: one.whole_count for name, one in nodes.items() if 0 < one.node.gpu_count <= size}
+    ending = [(0, 0, 0, attempt) for attempt in state.holders.stopping]
+    for _, work, _, attempt in (*ending, *victims):
+        for place in held(state, attempt)[0]:
+            if place.node in freed:
+                lost[place.node] = lost.get(place.node, 0) + work
+                freed[place.node] += len(place.gpus)
+    cost = {name: work for name, work in lost.items() if freed[name] >= nodes[name].node.gpu_count}
+
+    def rank(victim: Victim) -> tuple[int, int, str, Victim] | None:
+        there = [(cost[place.node], place.node) for place in held(state, victim[3])[0] if place.node in cost]
+        return (victim[0], *min(there), victim) if there else None
+
+    return [ranked[3] for ranked in sorted(filter(None, map(rank, victims)))]
 
 
 def _borrowers(state: State, shape: Shape, live: LiveWorkflow, relief: Relief, now_ms: int) -> Iterator[Victim]:
