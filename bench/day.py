@@ -2,7 +2,7 @@
 
     ./dev bench day          all three policies, one after the other
     ./dev bench day 10       the same day, a tenth of it: 3,000 workflows on 100 nodes
-    ./dev bench day 1 default    one of the policies only; ./dev compiled bench day ...: with the core compiled
+    ./dev bench day 10 1     that by the first policy only; ./dev compiled bench day ...: with the core compiled
 
 How the day is made, with a fixed seed:
 * Shapes: each workflow is one of the 87 WfInstances executions, drawn alike; every task of it is a task, with its own
@@ -267,5 +267,6 @@ def main(*parts: str) -> None:
     part = int(parts[0]) if parts else 1
     gc.set_threshold(*GC_THRESHOLD)  # as the daemon does
     day = draw(WORKFLOWS_COUNT // part)
-    for name in parts[1:] or POLICIES:
+    names = list(POLICIES)
+    for name in [names[int(number) - 1] for number in parts[1:]] or names:
         show(rows(name, POLICIES[name], day, NODES_COUNT // part))

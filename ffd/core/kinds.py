@@ -56,8 +56,8 @@ class Journal:
 class Shape:
     """`blocked_at`: the Space.version at which it was found not to fit. `follows`: the workflow whose task it follows
     (`with`), else 0. `is_small`: an elastic gang that waited for its full size: fewer replicas will do. `asked`: what a
-    gang of the least size that will do holds. `in_vain`: (tenant, priority) for whom nobody could be stopped at
-    `vain_at`; `patient`: until when nobody is, because they are to start by themselves."""
+    gang of the least size that will do holds, of these `resources`. `in_vain`: (tenant, priority) for whom nobody could
+    be stopped at `vain_at`; `patient`: until when nobody is, because they are to start by themselves."""
 
     __slots__ = (
         "ask",
@@ -70,6 +70,7 @@ class Shape:
         "is_small",
         "kinds_count",
         "patient",
+        "resources",
         "vain_at",
     )
 
@@ -79,6 +80,7 @@ class Shape:
         self.follows = follows
         self.is_small = is_small
         self.asked = amounts(ask, self.sizes()[-1])
+        self.resources = frozenset(self.asked)  # only asked
         self.blocked_at = NEVER
         self.hopeless_at = NEVER  # Space.inventory_version at which even the empty cluster could not take it
         self.kinds_count = 0

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from ffd.core.admit.quota import QuotaBlock
 from ffd.core.admit.share import own_share_billionths, share_billionths
-from ffd.core.amounts import Amounts
 from ffd.core.kinds import Branch, Entry, Key, Kind, Lane, Shape
 from ffd.core.state import State
 from ffd.core.tenancy import Tenant
@@ -117,7 +116,7 @@ def key_of(state: State, branch: Branch) -> Key:
 
 def _key(branch: Branch, share: int) -> Key:
     tenant = branch.tenant
-    return borrows(tenant, branch.kind.shape.asked), share, tenant.served_at_count, tenant.path
+    return borrows(tenant, branch.kind.shape.resources), share, tenant.served_at_count, tenant.path
 
 
 def _own_key(state: State, tenant: Tenant) -> Key:
@@ -125,13 +124,13 @@ def _own_key(state: State, tenant: Tenant) -> Key:
     return True, own_share_billionths(state.tenancy, tenant), tenant.served_at_count, ""
 
 
-def borrows(tenant: Tenant, asked: Amounts) -> bool:
+def borrows(tenant: Tenant, asked: frozenset[str]) -> bool:
     """Has it nothing left of its own of something that is asked? Then it would get what it may have to give back at
     once. One that has some left goes by its share, however much it asks: if not, a tenant of large gangs would come
     last although it holds less than is guaranteed to it (decision 12). Without a quota of it, nothing is its own."""
     quotas = tenant.row.quotas
-    known = [resource for resource in asked if resource in quotas]
-    return not known or any(tenant.usage.get(resource, 0) >= quotas[resource].nominal for resource in known)
+    known = [tenant.usage.get(name, 0) >= quota.nominal for name, quota in quotas.items() if name in asked]
+    return not known or any(known)
 
 
 def refresh(state: State) -> None:
@@ -149,7 +148,7 @@ def refresh(state: State) -> None:
 def _renew_keys(state: State, tenant: Tenant, branches: list[Branch]) -> None:
     """Something about this tenant is otherwise: what a quota closed is looked at again, and its place among those
     beside it may be another."""
-    share, known = share_billionths(state.tenancy, tenant), dict[Shape, Key]()
+    share, known = share_billionths(state.tenancy, tenant), dict[frozenset[str], Key]()
     for branch in branches:
         branch.open()
         if branch.parent is None:
@@ -157,10 +156,10 @@ def _renew_keys(state: State, tenant: Tenant, branches: list[Branch]) -> None:
         if not branch.is_queued:
             branch.offer()
             continue
-        shape = branch.kind.shape
-        key = known.get(shape)
+        resources = branch.kind.shape.resources
+        key = known.get(resources)
         if key is None:
-            key = known[shape] = _key(branch, share)
+            key = known[resources] = _key(branch, share)
         if key != branch.key and branch.key is not None:
             branch.key = key
             heappush(branch.parent.heap, (key, branch))
