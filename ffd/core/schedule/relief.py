@@ -66,15 +66,14 @@ def fewest(
     known: list[AttemptId] = []
 
     def double(count: int) -> tuple[int, T] | None:
-        known.extend(islice(row, max(1, count)))
-        if len(known) == count:
-            return None
+        more = list(islice(row, max(1, count)))
+        known.extend(more)
         with trial():
-            for attempt in known[count:]:
+            for attempt in more:
                 end(attempt)
-            found = fits()
-            if found is None:
-                return double(len(known))
+            found = fits() if more else None
+            if found is None:  # a row that gave less than it was asked for has no more
+                return double(len(known)) if len(more) == max(1, count) else None
         return halve(count, len(known), found)
 
     def halve(low: int, high: int, found: T) -> tuple[int, T]:
