@@ -1,7 +1,7 @@
 """Who may lead: the rules of the lease, shared by every store. The store reads and writes the row, and owns the lock.
 
-Nobody compares clocks. A holder bumps the row's counter; a standby that saw the counter stand still for the whole time
-to live, by its own monotonic clock, may take over under the next epoch. Being wrong about it is safe: every commit
+Nobody compares clocks. A holder bumps the row's counter, or commits; a standby that saw neither for the whole time to
+live, by its own monotonic clock, may take over under the next epoch. Being wrong about it is safe: every commit
 checks the epoch. A lock that dies with its process (where the store has one) saves that waiting after a crash.
 """
 
@@ -15,8 +15,9 @@ from ffd.plugins.ports import Lease, LeaseInfo
 
 
 class LeaseRow(msgspec.Struct, frozen=True):
-    """The stored lease. `renewals` grows with each renewal and each commit. `locked`: the holder of this epoch also
-    holds the lock, so finding the lock free proves that the holder is dead."""
+    """The stored lease. `locked`: the holder of this epoch also holds the lock, so finding the lock free proves that the
+    holder is dead. `commit_number` (not stored with it) is that of the last commit, which proves life as much as a
+    renewal does."""
 
     epoch: int = 0
     owner: str = ""
@@ -24,6 +25,7 @@ class LeaseRow(msgspec.Struct, frozen=True):
     renewals: int = 0
     held: bool = False
     locked: bool = False
+    commit_number: int = 0
 
     def info(self) -> LeaseInfo:
         return LeaseInfo(self.epoch, self.owner, self.address)
@@ -60,7 +62,7 @@ class Candidate:
     def __init__(self, lock: Lock) -> None:
         self._lock = lock
         self._epoch = 0  # under which this instance leads; 0 = it does not
-        self._seen: tuple[int, int] = (0, 0)  # epoch and renewals of the row ...
+        self._seen: tuple[int, int, int] = (0, 0, 0)  # epoch, renewals and commit number of the row ...
         self._seen_at_ms = 0  # ... and when this instance saw them first
 
     def judge(self, row: LeaseRow, claim: Claim) -> LeaseRow | None:
@@ -77,12 +79,14 @@ class Candidate:
         return None
 
     def _row(self, row: LeaseRow, claim: Claim, epoch: int) -> LeaseRow:
-        return LeaseRow(epoch, claim.owner, claim.address, row.renewals + 1, True, self._lock.acquire())
+        locked = self._lock.acquire()
+        return LeaseRow(epoch, claim.owner, claim.address, row.renewals + 1, True, locked, row.commit_number)
 
     def _observe(self, row: LeaseRow, now_ms: int) -> int:
         """For how many milliseconds this instance has seen the row like this."""
-        if self._seen != (row.epoch, row.renewals):
-            self._seen, self._seen_at_ms = (row.epoch, row.renewals), now_ms
+        seen = (row.epoch, row.renewals, row.commit_number)
+        if self._seen != seen:
+            self._seen, self._seen_at_ms = seen, now_ms
         return now_ms - self._seen_at_ms
 
     def won(self, row: LeaseRow) -> None:

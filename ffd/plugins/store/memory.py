@@ -12,6 +12,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Self
 
+from msgspec.structs import replace
+
 from ffd.core.model import Listing, Rows
 from ffd.errors import Unavailable
 from ffd.plugins.ports import Batch, Head, Lease, LeaseInfo, ListQuery, Loaded, StoryEntry, Verdict
@@ -54,6 +56,7 @@ class MemoryDatabase:
 
     def write(self, batch: Batch, commit: Commit, entries: list[Entry]) -> None:
         self.commits.append(commit)
+        self.lease = replace(self.lease, commit_number=commit.number)
         self.entries += entries
         for entry in entries:
             self.by_workflow.setdefault(entry.workflow, []).append(entry)
@@ -159,7 +162,7 @@ class MemoryStore:
         db = self._open()
         row = db.lease
         if (row.epoch, row.owner) == (lease.epoch, lease.owner):
-            db.lease = LeaseRow(row.epoch, row.owner, row.address, row.renewals, held=False, locked=row.locked)
+            db.lease = replace(row, held=False)
             self._candidate.resigned()
 
     async def load(self, lease: Lease | None) -> Loaded:
@@ -188,14 +191,11 @@ class MemoryStore:
             if workflow not in db.workflows:
                 raise story.vanished(workflow)
         last = db.commits[-1] if db.commits else None
-        renewed = LeaseRow(row.epoch, row.owner, row.address, row.renewals + 1, row.held, row.locked)
         if last is not None and story.is_same(last, batch, entries):
-            db.lease = renewed
             return last.head
         commit = story.commit_of(batch, entries, story.follow(last, batch))
         self._reach("commit.written")
         db.write(batch, commit, entries)
-        db.lease = renewed
         self._reach("commit.after")
         return commit.head
 

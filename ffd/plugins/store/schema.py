@@ -77,10 +77,10 @@ PUT_STORY = Put("INSERT INTO story", 8)
 
 LAST_COMMIT = "SELECT number, epoch, at_ms, entries, payload, digest FROM commits ORDER BY number DESC LIMIT 1"
 PUT_COMMIT = "INSERT INTO commits VALUES(?, ?, ?, ?, ?, ?)"
-LEASE = "SELECT epoch, owner, address, renewals, held, locked FROM lease"
+LEASE = """SELECT epoch, owner, address, renewals, held, locked, (SELECT coalesce(max(number), 0) FROM commits)
+    FROM lease"""
 PUT_LEASE = "UPDATE lease SET epoch = ?, owner = ?, address = ?, renewals = ?, held = ?, locked = ?"
-# A commit proves life as much as a renewal does.
-LIVE_ON = "UPDATE lease SET renewals = renewals + 1 WHERE epoch = ? AND epoch > 0"
+LEASE_EPOCH = "SELECT epoch FROM lease"
 RELEASE = "UPDATE lease SET held = 0 WHERE epoch = ? AND owner = ?"
 
 LIVE_WORKFLOWS = "SELECT id, row FROM workflows WHERE live = 1 ORDER BY id"

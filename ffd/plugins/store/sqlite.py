@@ -3,7 +3,7 @@
 This is the asynchronous face. Whatever writes runs in one thread with one connection (sqlite_writer), in the order it
 was asked, and is finished there even when the caller is cancelled. Reads go through a read-only connection of their
 own. A lease renewal queues behind at most the commits under way and one slice of a removal: each is bounded, and a
-commit renews the lease as well.
+commit proves life as well as a renewal does.
 
 Errors are those of `ports.Store`. Never here: SQL (schema), rules (story, lease).
 """

@@ -152,8 +152,8 @@ class Writer:
     # ------------------------------------------------------------------------------------------------------ lease
 
     def _lease_row(self) -> LeaseRow:
-        epoch, owner, address, renewals, held, locked = self.db.execute(schema.LEASE).fetchone()
-        return LeaseRow(epoch, owner, address, renewals, bool(held), bool(locked))
+        epoch, owner, address, renewals, held, locked, commit_number = self.db.execute(schema.LEASE).fetchone()
+        return LeaseRow(epoch, owner, address, renewals, bool(held), bool(locked), commit_number)
 
     def hold(self, claim: Claim) -> Lease | LeaseInfo:
         """A standby that only looks does not write, so it never delays the leader's commits."""
@@ -237,8 +237,9 @@ class Writer:
 
     def _fence(self, db: sqlite3.Connection, batch: Batch) -> story.Commit | None:
         """The last commit, if the batch may follow it."""
-        if db.execute(schema.LIVE_ON, (batch.epoch,)).rowcount == 0:
-            raise story.fenced(batch.epoch, self._lease_row().epoch)
+        epoch = _one(db, schema.LEASE_EPOCH)
+        if not 0 < batch.epoch == epoch:
+            raise story.fenced(batch.epoch, epoch)
         for workflow in story.reopened(batch):
             if db.execute(schema.WORKFLOW_EXISTS, (workflow,)).fetchone() is None:
                 raise story.vanished(workflow)
