@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import anyio
 import anyio.lowlevel
@@ -42,6 +43,7 @@ class Prepared(msgspec.Struct, frozen=True):
     entries: list[Entry]
     decision: Decision
     batch: Batch | None
+    step_ms: float
 
 
 class Pace:
@@ -66,12 +68,13 @@ class Pace:
 
 
 class Controller:
-    """Of one reign. `release` gets each decision, in order, once it is durable. `suspects` are the inputs of a step
-    that is being made: if it raises, one of them hit a bug."""
+    """Of one reign. `release` gets each decision, in order, once it is durable; `make_ready` may get it before, while
+    there is only the disk to wait for. `suspects` are the inputs of a step that is being made: if it raises, one of
+    them hit a bug."""
 
     def __init__(
         self, parts: Parts, epoch: int, state: State, barrier: Barrier, inbox: Inbox, metrics: Metrics,
-        release: Callable[[Decision, Batch | None], None],
+        make_ready: Callable[[Decision], None], release: Callable[[Decision, Batch | None], None],
     ) -> None:  # fmt: skip
         self.state = state
         self.degraded = ""
@@ -81,6 +84,7 @@ class Controller:
         self._barrier = barrier
         self._inbox = inbox
         self._metrics = metrics
+        self._make_ready = make_ready
         self._release = release
         self._pace = Pace(parts.settings.limits.batch_count)
         self._backoff = Backoff(parts.entropy, RETRY_FIRST_MS, RETRY_MOST_MS)
@@ -138,17 +142,16 @@ class Controller:
         self.suspects = entries
         decision = step(self.state, [entry.given for entry in entries], now_ms)
         self.suspects = []
-        duration_ms = clock.monotonic_ms() - began_ms
-        self._pace.took(len(entries), duration_ms)
-        self._metrics.step_s.observe(duration_ms / 1000)
-        self._metrics.inputs.inc(len(entries))
+        step_ms = clock.monotonic_ms() - began_ms
+        self._pace.took(len(entries), step_ms)
         batch = None
         if decision.events:
             number = self._barrier.stepped = self._barrier.stepped + 1
             batch = Batch(self._epoch, number, now_ms, decision.events, decision.rows, decision.listings)
         elif not decision.effects and not decision.answers:
+            self._stepped(len(entries), step_ms)
             return None
-        prepared = Prepared(entries, decision, batch)
+        prepared = Prepared(entries, decision, batch, step_ms)
         self._open.append(prepared)
         return prepared
 
@@ -158,12 +161,16 @@ class Controller:
         """Until cancelled, or a commit is refused for good (Fenced, PluginError)."""
         while True:
             prepared = await self._next()
+            commit_ms = 0.0
             if prepared.batch is not None:
                 await self._parts.failpoints.reach("commit.before")
-                await self._commit(prepared.batch)
+                commit_ms = await self._commit(prepared.batch, partial(self._make_ready, prepared.decision))
                 await self._parts.failpoints.reach("commit.after")
             await self._parts.failpoints.reach("effects.before")
             self._finish(prepared)
+            self._stepped(len(prepared.entries), prepared.step_ms)  # counted last: nothing waits for it
+            if prepared.batch is not None:
+                self._committed(prepared.batch, commit_ms)
 
     async def _next(self) -> Prepared:
         while self._place is None:
@@ -173,15 +180,15 @@ class Controller:
         self._freed.set()
         return prepared
 
-    async def _commit(self, batch: Batch) -> None:
-        """Until it is durable. The same batch may be given again: its number says whether it already is."""
+    async def _commit(self, batch: Batch, written: Callable[[], None]) -> float:
+        """Until it is durable. The same batch may be given again: its number says whether it already is. Returns how
+        long the last try took, in milliseconds."""
         while True:
             began_ms = self._parts.clock.monotonic_ms()
             try:
                 with anyio.CancelScope(shield=True) as self._committing:
-                    await self._parts.store.commit(batch)
-                    self._committed(batch, self._parts.clock.monotonic_ms() - began_ms)
-                    return
+                    await self._parts.store.commit(batch, written)
+                    return self._parts.clock.monotonic_ms() - began_ms
                 raise Unavailable("the store did not answer in time")  # told to end: nobody gets an answer from here
             except Unavailable as error:
                 self._parts.log.warning("the store is away, trying again", reason=error.message)
@@ -192,9 +199,13 @@ class Controller:
             self._metrics.retries.labels("commit").inc()
             await self._parts.clock.sleep_ms(self._backoff.next_ms())
 
-    def _committed(self, batch: Batch, duration_ms: float) -> None:
+    def _stepped(self, input_count: int, step_ms: float) -> None:
+        self._metrics.step_s.observe(step_ms / 1000)
+        self._metrics.inputs.inc(input_count)
+
+    def _committed(self, batch: Batch, commit_ms: float) -> None:
         self._backoff.reset()
-        self._metrics.commit_s.observe(duration_ms / 1000)
+        self._metrics.commit_s.observe(commit_ms / 1000)
         self._metrics.commits.inc()
         self._metrics.events.inc(len(batch.events))
         if self.degraded:

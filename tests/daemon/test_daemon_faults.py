@@ -97,8 +97,8 @@ async def test_a_commit_whose_answer_was_lost_is_not_made_twice() -> None:
     class Lossy(FaultyStore):
         lost = 0
 
-        async def commit(self, batch: Batch):  # type: ignore[no-untyped-def]
-            head = await super().commit(batch)
+        async def commit(self, batch: Batch, *args):  # type: ignore[no-untyped-def]
+            head = await super().commit(batch, *args)
             if self.lost < 3:
                 self.lost += 1
                 raise Unavailable("connection lost")

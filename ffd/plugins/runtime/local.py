@@ -43,22 +43,23 @@ from ffd.plugins.runtime.folders import Folders
 from ffd.plugins.runtime.hunter import Hunter
 from ffd.plugins.runtime.keeper import Keeper
 from ffd.plugins.runtime.machine import this_machine
-from ffd.plugins.runtime.prepare import Here, Prepared, Unstartable, inherited, prepare, replica_path, stop_path
+from ffd.plugins.runtime.prepare import Here, Unstartable, inherited, prepare, replica_path, stop_path
 from ffd.plugins.runtime.records import Facts, Key, Records, name_of
-from ffd.plugins.runtime.warden_link import Told, WardenLink
+from ffd.plugins.runtime.warden_link import Told, WardenLink, start_request
 
 RETRY_S = 0.25  # between tries of what the machine does not let us do now
 ANSWER_S = 60.0  # how long the warden may take to say what lives
+READY_COUNT = 4  # replicas prepared before their launch is durable
 TURN_COUNT = 64  # entries handled before others get their turn
 
 
 class Replica(msgspec.Struct, eq=False):
-    """One that lives, or is being started or ended. `prepared`: only until it has started. `is_over`: its main process
-    is gone and the rest is being ended. `kill_at_s`: loop time, 0 = it is not being stopped."""
+    """One that lives, or is being started or ended. `request`: to start it; only until it has. `is_over`: its main
+    process is gone and the rest is being ended. `kill_at_s`: loop time, 0 = it is not being stopped."""
 
     key: Key
     pid: int = 0
-    prepared: Prepared | None = None
+    request: bytes = b""
     is_over: bool = False
     kill_at_s: float = 0
     kill_timer: asyncio.TimerHandle | None = None
@@ -90,6 +91,7 @@ class LocalRuntime:
         self._tail_bytes = tail_bytes
         self._boot_id = processes.boot_id()
         self._replicas: dict[str, Replica] = {}  # by the names of their records
+        self._ready: dict[str, bytes] = {}  # requests to start what may be launched next, by name
         self._ended: dict[AttemptId, set[int]] = {}  # reported and not yet forgotten: ranks
         self._warden = WardenLink(self._root, self._told, self._warden_lost)
         self._recovering: asyncio.Task[None] | None = None
@@ -104,6 +106,14 @@ class LocalRuntime:
             raise PluginError(f"cannot use {self._root}: {error.strerror}", hint="choose another --state") from None
 
     # -------------------------------------------------------------------------------------------------- starting
+
+    def prepare(self, order: Launch, credentials: Credentials) -> None:
+        """Its first replicas: files that nobody looks at yet, and that are the same when they are made again."""
+        self._ready.clear()
+        if not order.report_only:
+            for rank in range(min(len(order.places), READY_COUNT)):
+                with contextlib.suppress(Unstartable, OSError):  # the launch finds the same, and tells
+                    self._ready[name_of((order.attempt, rank))] = self._request(order, rank, credentials)
 
     async def launch(self, order: Launch, credentials: Credentials) -> None:
         await self._warden.open()
@@ -134,21 +144,25 @@ class LocalRuntime:
 
     def _start(self, order: Launch, rank: int, credentials: Credentials) -> None:
         key = (order.attempt, rank)
+        name = name_of(key)
         try:
-            leader_record = self._records.path((order.attempt, 0))
-            prepared = prepare(self._here, order, rank, credentials(), leader_record)
+            request = self._ready.pop(name, b"") or self._request(order, rank, credentials)
         except Unstartable as fault:
             self._tell(LaunchFailed(*key, "error", str(fault), _now_ms()))
         except OSError as error:
             self._tell(LaunchFailed(*key, *_launch_fault(error.errno or 0), _now_ms()))
         else:
-            name = name_of(key)
-            self._replicas[name] = Replica(key, prepared=prepared)
-            self._warden.start(name, prepared, self._boot_id)
+            self._replicas[name] = Replica(key, request=request)
+            self._warden.start(request)
+
+    def _request(self, order: Launch, rank: int, credentials: Credentials) -> bytes:
+        """Make the files of a replica, and what has the warden start it. Raises Unstartable, OSError."""
+        prepared = prepare(self._here, order, rank, credentials(), self._records.path((order.attempt, 0)))
+        return start_request(name_of((order.attempt, rank)), prepared, self._boot_id)
 
     def _tell_started(self, replica: Replica) -> None:
         """Of one that is being started or ended, the rest comes by itself."""
-        if replica.prepared is None and not replica.is_over:
+        if not replica.request and not replica.is_over:
             self._tell(ReplicaStarted(*replica.key, _now_ms()))
 
     # ------------------------------------------------------------------------------------- what the warden tells
@@ -169,7 +183,7 @@ class LocalRuntime:
             self._tell(LaunchFailed(*replica.key, *_launch_fault(told.errno), _now_ms()))
 
     def _follow(self, replica: Replica, pid: int) -> None:
-        replica.pid, replica.prepared = pid, None
+        replica.pid, replica.request = pid, b""
         self._replicas[name_of(replica.key)] = replica
         self._keeper.watch(f"{replica_path(self._root, *replica.key)}.log")
 
@@ -179,8 +193,8 @@ class LocalRuntime:
         if sight is not None and sight.facts.is_spent:
             self._drop(replica)
             self._find([replica.key], self._tell_started)
-        elif replica.prepared is not None:
-            self._warden.start(name_of(replica.key), replica.prepared, self._boot_id)
+        elif replica.request:
+            self._warden.start(replica.request)
 
     def _find(self, keys: Iterable[Key], living: Callable[[Replica], None]) -> asyncio.Future[None]:
         """Ask the warden about replicas that somebody started some time. `living` is called for those that live; the
@@ -216,9 +230,9 @@ class LocalRuntime:
                 await asyncio.sleep(RETRY_S)
         replicas = list(self._replicas.values())
         for replica in replicas:
-            if replica.prepared is not None:
+            if replica.request:
                 self._retrying(self._start_again, replica)
-        self._find([replica.key for replica in replicas if replica.prepared is None], lambda replica: None)
+        self._find([replica.key for replica in replicas if not replica.request], lambda replica: None)
 
     # ---------------------------------------------------------------------------------------------------- ending
 

@@ -259,6 +259,7 @@ class Blanks:
         self.boot_id = ""  # not known before the first request
         self.records: list[tuple[int, str]] = []
         self.logs: list[str] = []
+        self.given: list[str] = []  # these have a second name by now, and lose this one when there is time
         self.made_count = 0
         self.is_stuck = False  # the machine does not let us: tried again when one is asked for
         os.makedirs(BLANKS, mode=0o700, exist_ok=True)
@@ -270,6 +271,9 @@ class Blanks:
 
     def make(self) -> None:
         """One of each kind."""
+        while self.given:
+            with contextlib.suppress(OSError):  # then it goes with the next warden
+                os.unlink(self.given.pop())
         self.made_count += 1
         record, log = f"{BLANKS}/{self.made_count}.record", f"{BLANKS}/{self.made_count}.log"
         try:
@@ -284,25 +288,23 @@ class Blanks:
         """As the function below. OSError when the machine does not let us."""
         self.is_stuck = False
         self.boot_id = self.boot_id or boot_id
-        if self.records and self.boot_id == boot_id and give(self.records[-1][1], path):
+        if self.records and self.boot_id == boot_id and self.give(self.records[-1][1], path):
             return self.records.pop()[0]
         return claim(path, boot_id)
 
     def give_log(self, path: str) -> None:
         """Where there is none; without one here, the start of the replica makes it."""
-        if self.logs and give(self.logs[-1], path):
+        if self.logs and self.give(self.logs[-1], path):
             self.logs.pop()
 
-
-def give(blank: str, path: str) -> bool:
-    """False when there is such a file already, no such directory, or a file system that knows no links."""
-    try:
-        os.link(blank, path)
-    except OSError:
-        return False
-    with contextlib.suppress(OSError):  # a second name does no harm, and goes with the next warden
-        os.unlink(blank)
-    return True
+    def give(self, blank: str, path: str) -> bool:
+        """False when there is such a file already, no such directory, or a file system that knows no links."""
+        try:
+            os.link(blank, path)
+        except OSError:
+            return False
+        self.given.append(blank)
+        return True
 
 
 def claim(path: str, boot_id: str) -> int:

@@ -84,9 +84,10 @@ class WardenLink(asyncio.Protocol):
 
     # --------------------------------------------------------------------------------------------------- requests
 
-    def start(self, name: str, prepared: Prepared, boot_id: str) -> None:
-        """Start a replica, at most once for all time; told as started, failed or known."""
-        self._send({"do": "start", "name": name, "boot_id": boot_id, **msgspec.structs.asdict(prepared)})
+    def start(self, request: bytes) -> None:
+        """Start a replica (`start_request`), at most once for all time; told as started, failed or known."""
+        if self._transport is not None:  # else it was just lost, and `lost` sees to it
+            self._transport.write(request)
 
     def signal(self, name: str, number: int) -> None:
         """Signal the process group of a replica, if its main process lives."""
@@ -105,7 +106,7 @@ class WardenLink(asyncio.Protocol):
         await self._writable.wait()
 
     def _send(self, request: dict[str, object]) -> None:
-        if self._transport is not None:  # else it was just lost, and `lost` sees to it
+        if self._transport is not None:  # as above
             self._transport.write(_encode(request) + b"\n")
 
     # ----------------------------------------------------------------------------------------- as asyncio.Protocol
@@ -160,6 +161,11 @@ class WardenLink(asyncio.Protocol):
         self._heard, self._parted = b"", None
         self._writable.set()
         self._transport, _ = await asyncio.get_running_loop().create_unix_connection(lambda: self, path)
+
+
+def start_request(name: str, prepared: Prepared, boot_id: str) -> bytes:
+    """What to send to have a replica started, whose record has this name."""
+    return _encode({"do": "start", "name": name, "boot_id": boot_id, **msgspec.structs.asdict(prepared)}) + b"\n"
 
 
 def start_warden(root: str) -> None:

@@ -15,9 +15,8 @@ from ffd.plugins.ports import Lease, LeaseInfo
 
 
 class LeaseRow(msgspec.Struct, frozen=True):
-    """The stored lease. `locked`: the holder of this epoch also holds the lock, so finding the lock free proves that the
-    holder is dead. `commit_number` (not stored with it) is that of the last commit, which proves life as much as a
-    renewal does."""
+    """The stored lease. `locked`: the holder of this epoch also holds the lock, so finding the lock free proves that it
+    is dead. `commit_number` (not stored with it) is that of the last commit, which proves life as a renewal does."""
 
     epoch: int = 0
     owner: str = ""
