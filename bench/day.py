@@ -18,7 +18,6 @@ How the day is made, with a fixed seed:
 
 from __future__ import annotations
 
-import gc
 import random
 import resource
 import time
@@ -40,9 +39,8 @@ from ffd.core.policy import Policy
 from ffd.core.reports import InventoryReported
 from ffd.core.spec import Gang, Need, Resources, Spec, Task, Timeouts
 from ffd.core.state import State
-from ffd.daemon.wire import GC_THRESHOLD
 from ffd.plugins.behaviour import Behaviour
-from ffd.simulate.engine import UNBOUNDED, World
+from ffd.simulate.engine import UNBOUNDED, World, collecting_seldom
 
 WORKFLOWS_COUNT, NODES_COUNT = 30_000, 1_000
 DAY_S = 86_400
@@ -265,8 +263,8 @@ def main(*parts: str) -> None:
         print(f"skipped: {FILE} is not there (set FFD_BENCH_DATA to the folder of the open workload data)")
         return
     part = int(parts[0]) if parts else 1
-    gc.set_threshold(*GC_THRESHOLD)  # as the daemon does
     day = draw(WORKFLOWS_COUNT // part)
     names = list(POLICIES)
-    for name in [names[int(number) - 1] for number in parts[1:]] or names:
-        show(rows(name, POLICIES[name], day, NODES_COUNT // part))
+    with collecting_seldom():  # as `ffd simulate` does
+        for name in [names[int(number) - 1] for number in parts[1:]] or names:
+            show(rows(name, POLICIES[name], day, NODES_COUNT // part))

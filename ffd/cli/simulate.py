@@ -235,11 +235,12 @@ def _submit(path: str, pairs: tuple[str, ...], session: Session) -> Submit:
 def finish(scenarios: Labelled, form: str, html: str | None, *, with_starts: bool) -> int:
     """Run all, one after the other, and print what came out; after ctrl+c, what came out so far."""
     from ffd.cli.simulated import show
+    from ffd.simulate.engine import collecting_seldom
     from ffd.simulate.result import result_of
     from ffd.simulate.scenario import start
 
     results: list[Result] = []
-    with _interruptible() as is_interrupted:
+    with _interruptible() as is_interrupted, collecting_seldom():
         for label, scenario in scenarios:
             run = start(scenario)
             _run(run, label, is_interrupted)

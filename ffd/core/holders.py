@@ -22,13 +22,15 @@ class Holders:
     whose end is another now."""
 
     __slots__ = (
-        "_by_tenant", "_count", "_fresh", "_gpus_by_tenant", "_live", "ends", "gpu_stamp", "stopping", "with_gpus",
+        "_by_tenant", "_count", "_fresh", "_gpus_by_tenant", "_live", "_lowest", "ends", "gpu_stamp", "stopping",
+        "with_gpus",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self._live: dict[AttemptId, Held] = {}
         self._by_tenant: dict[str, dict[AttemptId, Held]] = {}
         self._gpus_by_tenant: dict[str, dict[AttemptId, Held]] = {}
+        self._lowest: dict[str, int] = {}  # by tenant: none of its attempts has a lower priority
         self._count = 0
         self._fresh: dict[AttemptId, None] = {}
         self.ends: list[End] = []
@@ -41,10 +43,24 @@ class Holders:
         self._live[attempt] = held = (self._count, attempt, live)
         self._by_tenant.setdefault(live.tenant.path, {})[attempt] = held
         self._fresh[attempt] = None
+        self.has_priority(live)
         if live.dag.tasks[attempt.task].resources.has_gpus:
             self._gpus_by_tenant.setdefault(live.tenant.path, {})[attempt] = held
             self.with_gpus.add(attempt)
             self.gpu_stamp += 1
+
+    def has_priority(self, live: LiveWorkflow) -> None:
+        """An attempt of it holds something, or it has another priority now."""
+        path, priority = live.tenant.path, live.row.priority
+        if path in self._by_tenant:
+            self._lowest[path] = min(priority, self._lowest.get(path, priority))
+
+    def are_below(self, priority: int, tenant: str) -> bool:
+        """Does this tenant hold something for a workflow of a lower priority? Walked only where that may be so."""
+        held = self._by_tenant.get(tenant)
+        if not held or self._lowest[tenant] >= priority:
+            return False
+        return any(live.row.priority < priority for _, _, live in held.values())
 
     def changed(self, attempt: AttemptId) -> None:
         """What it is to others is another thing now: it can be stopped."""
@@ -56,6 +72,8 @@ class Holders:
         self._fresh.pop(attempt, None)
         self.stopping.pop(attempt, None)
         _drop(self._by_tenant, tenant, attempt)
+        if tenant not in self._by_tenant:
+            del self._lowest[tenant]
         if attempt in self.with_gpus:
             _drop(self._gpus_by_tenant, tenant, attempt)
             self.with_gpus.remove(attempt)
@@ -87,7 +105,7 @@ class Holders:
         self._fresh = dict.fromkeys(self._live)
 
     def clear(self) -> None:
-        for index in (self._live, self._by_tenant, self._gpus_by_tenant, self.with_gpus, self.stopping):
+        for index in (self._live, self._by_tenant, self._gpus_by_tenant, self._lowest, self.with_gpus, self.stopping):
             index.clear()
 
     def __contains__(self, attempt: AttemptId) -> bool:

@@ -156,6 +156,7 @@ class State(Memory):
         live = self._touch(e.workflow)
         live.row.priority = e.priority
         self.holders.gpu_stamp += 1  # what it holds may be others' now
+        self.holders.has_priority(live)
         self._requeue(live)
 
     # ------------------------------------------------------------------------------------------------------ tasks

@@ -114,10 +114,7 @@ def may_preempt(state: State, shape: Shape, live: LiveWorkflow) -> bool:
     urgent."""
     if live.tenant.has_quota and levels_due(shape, live.tenant):
         return True
-    if state.policy.preempt != "all":
-        return False
-    priority = live.row.priority
-    return any(other.row.priority < priority for _, _, other in state.holders.of(live.tenant.path))
+    return state.policy.preempt == "all" and state.holders.are_below(live.row.priority, live.tenant.path)
 
 
 def may_be_victim(state: State, live: LiveWorkflow, tenant: Tenant, shape: Shape, priority: int) -> bool:
