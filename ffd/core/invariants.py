@@ -86,6 +86,10 @@ def _counts(state: State) -> Iterator[str]:
     ):
         if counted != wanted:
             yield f"S7 {what} is {counted}, by the rows {wanted}"
+    for tenant in state.holders.tenants():
+        lowest = min(live.row.priority for _, _, live in state.holders.of(tenant))
+        if not state.holders.are_below(lowest + 1, tenant):
+            yield f"S7 an attempt of {tenant} with priority {lowest} is not counted"
 
 
 def _holders(state: State) -> Iterator[AttemptId]:
