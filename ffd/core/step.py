@@ -18,7 +18,7 @@ from ffd.core import events as ev
 from ffd.core.decision import Decision
 from ffd.core.model import Cause
 from ffd.core.schedule.cycle import Cycle, Proposal, verify
-from ffd.core.schedule.reserve import fulfil
+from ffd.core.schedule.reserve import fulfil, promise
 from ffd.core.state import State
 from ffd.core.submit import submit
 from ffd.core.tenants import note_usage, set_quota, set_tenant
@@ -142,10 +142,12 @@ def _schedule(work: Work) -> None:
 
 def _carry_out(work: Work, proposal: Proposal) -> None:
     state = work.state
+    if proposal.promise is not None:
+        promise(state, proposal.promise)
     for victim in proposal.victims:
         cause = Cause("preempted", "it makes room for a gang to which its place is due")
         task = state.workflows[victim.workflow].dag.tasks[victim.task]
         work.emit(ev.AttemptStopping(victim, cause, work.stop_grace_ms(task)))
-    if not proposal.victims:
+    if proposal.promise is None:
         fulfil(state, proposal.lane, proposal.places)  # the next of its kind waits for its own
         work.emit(ev.ItemAdmitted(proposal.attempt, proposal.places))

@@ -17,11 +17,13 @@ from ffd.core.invariants import check
 from ffd.core.model import Cause, Node
 from ffd.core.policy import Policy
 from ffd.core.reports import InventoryReported, ReplicaExited
-from ffd.core.schedule.cycle import Cycle, verify
+from ffd.core.schedule.cycle import Cycle, plan, verify
+from ffd.core.schedule.reserve import Reservation, promise
 from ffd.core.spec import Spec
 from ffd.core.state import State
 from ffd.core.step import step
-from ffd.testing.builders import submit
+from ffd.testing.builders import gpus, nodes, spec, submit, task
+from ffd.testing.cluster import Behaviour, Cluster
 
 SCENARIO = Path(__file__).parent / "hash_seed_scenario.py"
 
@@ -45,9 +47,8 @@ def test_a_plan_can_be_applied(first: list[Spec], then: list[Spec], there: tuple
         assert proposal.attempt not in seen, "proposed twice"
         seen.add(proposal.attempt)
         assert verify(state, proposal), f"{proposal} cannot be applied"
-        for victim in proposal.victims:
-            state.apply(ev.AttemptStopping(victim, Cause("preempted"), 0), now_ms)
-        if proposal.victims:
+        if proposal.promise is not None:
+            _stop_for(state, proposal.promise, now_ms)
             continue
         gpus = [(place.node, gpu) for place in proposal.places for gpu in place.gpus]
         assert len(set(gpus)) == len(gpus), f"{proposal} gives one GPU to two replicas"
@@ -82,14 +83,20 @@ def test_a_plan_under_quotas_can_be_applied_and_leaves_no_trace(
         while (proposal := cycle.next()) is not None:
             assert verify(state, proposal), f"{proposal} cannot be applied"
             assert before == _books(state), "a plan left a trace"
-            for victim in proposal.victims:
-                state.apply(ev.AttemptStopping(victim, Cause("preempted"), 0), now_ms)
-            if not proposal.victims:
+            if proposal.promise is not None:
+                _stop_for(state, proposal.promise, now_ms)
+            else:
                 state.apply(ev.ItemAdmitted(proposal.attempt, proposal.places), now_ms)
                 state.apply(ev.AttemptLaunching(proposal.attempt), now_ms)
             before = _books(state)
         assert before == _books(state), "a plan left a trace"
         _end_one(state, now_ms)
+
+
+def _stop_for(state: State, found: Reservation, now_ms: int) -> None:
+    promise(state, found)
+    for victim in found.victims:
+        state.apply(ev.AttemptStopping(victim, Cause("preempted"), 0), now_ms)
 
 
 def _books(state: State) -> bytes:
@@ -123,3 +130,15 @@ def test_the_same_inputs_give_the_same_bytes_whatever_the_hash_seed() -> None:
         for seed in ("0", "1", "4242")
     ]  # fmt: skip
     assert "events" in told[0] and " 0 preempted" not in told[0] and told[0] == told[1] == told[2]
+
+
+def test_a_plan_that_is_not_carried_out_promises_nothing() -> None:
+    """Whoever checks a state asks for a plan of it: nobody is stopped for that, so no room is kept either."""
+    cluster = Cluster(nodes(1, gpu_count=4), {"a": Behaviour(run_ms=100_000)})
+    for _ in range(2):
+        cluster.send(submit(spec(task("a", resources=gpus(4)))))
+    cluster.run(1_000)
+    cluster.state.apply(ev.PriorityChanged(2, 900, ""), cluster.now_ms)
+    proposal = plan(cluster.state, cluster.now_ms)
+    assert proposal is not None and proposal.victims
+    assert not any(found.victims for found in cluster.state.reservations.values())

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ffd.core import events as ev
-from ffd.core.commands import Cordon, SetQuota, SetTenant, Uncordon
+from ffd.core.commands import Cordon, SetQuota, SetTenant, Suspend, Uncordon
 from ffd.core.model import Node
 from ffd.core.policy import Policy
 from ffd.core.reports import Poke
@@ -211,3 +211,101 @@ def test_a_large_gang_of_a_tenant_with_something_left_goes_by_its_share() -> Non
     cluster.send(submit(spec(task("a", resources=gpus(3))), project="large"), small)
     cluster.run(2_500)
     assert [line.split()[1] for line in told(cluster)] == ["other/a", "large/a", "small/a"]
+
+
+def lasting(**stop_ms: int) -> dict[str, Behaviour]:
+    """Tasks that go on, and end so long after they were told to."""
+    return {name: Behaviour(run_ms=100_000, stop_ms=ms) for name, ms in stop_ms.items()}
+
+
+def test_a_promise_is_kept_from_others_on_whichever_gpus_are_left() -> None:
+    """L7: a small one took a GPU that was meant for `due`, to which another is as good. The room for three is not there
+    for `whole`, so nobody stops for that."""
+    cluster = Cluster(nodes(1, gpu_count=4), lasting(slow=5_000, fast=200, small=200))
+    cluster.send(submit(spec(task("slow", resources=gpus(2)), task("fast", resources=gpus(2))), priority=300))
+    cluster.run(1_000)
+    cluster.send(submit(spec(task("due", resources=gpus(1), gang=Gang(3, topology="same-node"))), priority=500))
+    cluster.run(1_000)
+    cluster.send(submit(spec(task("small", resources=gpus(1))), priority=300))
+    cluster.send(submit(spec(task("whole", resources=gpus(4)))))
+    cluster.run(4_500)
+    assert told(cluster)[4:] == ["2.000 default/small admitted", "6.000 default/due admitted"]
+
+
+def test_two_promises_on_one_node_are_kept_together() -> None:
+    """L7: a small one would leave enough for either of them, but not for both."""
+    ends = lasting(fast=200, slow=5_000, late=5_000, b=200, c=200)
+    cluster = Cluster(nodes(1, gpu_count=4), ends, policy=Policy(patience_ms=0))
+    cluster.send(submit(spec(task("fast", resources=gpus(1)), task("slow", resources=gpus(1))), priority=300))
+    cluster.run(2_000)
+    cluster.send(submit(spec(task("late", resources=gpus(2))), priority=300))
+    cluster.run(1_000)
+    pair = Gang(2, topology="same-node")
+    cluster.send(submit(spec(task("b", resources=gpus(2)))), submit(spec(task("c", resources=gpus(1), gang=pair))))
+    cluster.run(1_000)
+    cluster.send(submit(spec(task("small", resources=gpus(1))), project="other"))
+    cluster.run(4_500)
+    assert told(cluster)[6:] == ["8.000 default/b admitted", "8.000 default/c admitted"]
+
+
+def test_quota_that_one_promise_frees_is_not_taken_early_by_another() -> None:
+    """L7: in the end there is enough for all three; but `b` would have now what `c` gets before the others end."""
+    ends = lasting(z=6_000, y=5_000, slow=2_000, fast=200, b=200, c=200, d=200)
+    cluster = Cluster(nodes(3, gpu_count=4, cpu_millis=4_000), ends, policy=Policy(patience_ms=0))
+    cluster.send(quota("default", 4, 0))
+    for name in ("z", "y", "slow", "fast"):
+        cluster.send(submit(spec(task(name, resources=gpus(1))), priority=300))
+        cluster.run(1_000)
+    asks = {"c": gpus(2), "b": gpus(1), "d": Resources(gpu_count=1, cpu_millis=1_000)}
+    cluster.send(*[submit(spec(task(name, resources=ask))) for name, ask in asks.items()])
+    cluster.run(7_000)
+    assert told(cluster)[8:] == [
+        "6.000 default/c admitted",
+        "9.000 default/b admitted",
+        "10.000 default/d admitted",
+    ]
+
+
+def test_a_promise_is_kept_where_it_was_made_when_the_best_place_is_kept_for_another() -> None:
+    """L7: `pair` fits on n1 as well, and that is as tight; but it is kept for `whole`, and what else there is on n2 for
+    `half`."""
+    there = tuple(Node(f"n{k}", gpu_type="H100", gpu_count=4, labels={"n": f"{k}"}) for k in (1, 2))
+    ends = lasting(fast=200, slow=5_000, late=5_000, last=1_000, whole=200, pair=200, half=200)
+    cluster = Cluster(there, ends, policy=Policy(patience_ms=0))
+    on = {k: Resources(gpu_count=2, node_labels=(("n", f"{k}"),)) for k in (1, 2)}
+    for name, k in (("fast", 1), ("slow", 1), ("late", 2), ("last", 2)):
+        cluster.send(submit(spec(task(name, resources=on[k])), priority=300))
+        cluster.run(1_000)
+    whole = Resources(gpu_count=4, node_labels=(("n", "1"),))
+    cluster.send(submit(spec(task("whole", resources=whole)), priority=800))
+    cluster.send(submit(spec(task("pair", resources=gpus(1), gang=Gang(2, topology="compact")))))
+    cluster.send(submit(spec(task("half", resources=on[2]))))
+    cluster.run(6_000)
+    assert told(cluster)[8:] == [
+        "5.000 default/pair admitted",
+        "9.000 default/whole admitted",
+        "9.000 default/half admitted",
+    ]
+
+
+def test_a_promise_to_nobody_keeps_nobody_waiting() -> None:
+    """`due` found a place elsewhere while others stop for it, and nothing else of its kind waits: one of them that has
+    stopped goes back at once."""
+    cluster = Cluster(nodes(2, gpu_count=4), {**lasting(slow=5_000, fast=200), "short": Behaviour(run_ms=2_000)})
+    cluster.send(submit(spec(task("short", resources=gpus(4))), priority=900))
+    cluster.send(submit(spec(task("slow", resources=gpus(2)), task("fast", resources=gpus(2))), priority=300))
+    cluster.run(1_000)
+    cluster.send(submit(spec(task("due", resources=gpus(3)))))
+    cluster.run(2_000)
+    assert told(cluster)[5:] == ["2.100 default/due admitted", "2.100 default/fast admitted"]
+
+
+def test_a_promise_to_who_was_suspended_keeps_nobody_waiting() -> None:
+    """Who has been stopped for it goes back at once."""
+    cluster = Cluster(nodes(1, gpu_count=4), lasting(slow=5_000, fast=200))
+    cluster.send(submit(spec(task("slow", resources=gpus(2)), task("fast", resources=gpus(2))), priority=300))
+    cluster.run(1_000)
+    cluster.send(submit(spec(task("due", resources=gpus(3)))))
+    cluster.run(1_000)
+    cluster.send(Suspend(workflow=2))
+    assert told(cluster)[4:] == ["2.000 default/fast admitted"]

@@ -71,7 +71,8 @@ class Watched(Cluster):
         told = len(self.story)
         before = dict(self.promises)
         answers = super().send(*inputs)
-        promised = {found.counts_on for found in self.state.reservations.values()}
+        # (a mere forecast may wait for the end of just the same: that is no promise any more)
+        promised = {found.counts_on for found in self.state.reservations.values() if found.victims}
         for awaited, promise in before.items():
             is_over, is_kept = not any(map(self.state.is_live, awaited)), self._is_kept(promise.lane, told)
             if is_over or (is_kept and awaited not in promised):

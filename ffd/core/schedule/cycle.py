@@ -32,6 +32,7 @@ from ffd.core.schedule.reserve import (
     is_used_up,
     places_beside,
     promised_block,
+    promised_places,
     reserve,
 )
 from ffd.core.spec import Task
@@ -45,12 +46,16 @@ HOLDERS_A_UNIT = 16  # attempts that a reservation or a preemption may look at f
 
 
 class Proposal(msgspec.Struct, frozen=True, gc=False):
-    """One gang, and where each of its replicas would go. With `victims`: it goes nowhere yet, they must stop first."""
+    """One gang, and where each of its replicas would go. With a `promise`: nowhere yet, its victims must stop first."""
 
     attempt: AttemptId
     places: tuple[Place, ...]
     lane: Lane
-    victims: tuple[AttemptId, ...] = ()
+    promise: Reservation | None = None
+
+    @property
+    def victims(self) -> tuple[AttemptId, ...]:
+        return self.promise.victims if self.promise is not None else ()
 
 
 class Beside(msgspec.Struct, frozen=True, gc=False):
@@ -80,30 +85,37 @@ class Cycle:
         self._beside: dict[Shape, Beside] = {}  # as the state is now
         self._looks_left = PREEMPTIONS_COUNT
         self._in_vain: dict[tuple[Tenant, Shape, int], None] = {}  # whom to make room for was tried
-        self._ahead = {shape: found for shape, found in state.reservations.items() if found.victims}
         self._promised = self._forget_reservations()
+        self._ahead = {**self._promised, **{shape: one for shape, one in state.reservations.items() if one.victims}}
         state.lanes.begin_cycle(state.reservations, now_ms)
         self._news = list(state.lanes.news)[::-1]
         self._heads = Heads(state, [kind for kind in state.lanes.kinds.values() if self._is_worth_a_look(kind)])
 
-    def _forget_reservations(self) -> list[Shape]:
+    def _forget_reservations(self) -> dict[Shape, Reservation]:
         """Those of shapes that wait no more or nodes that take no work any more, and those whose start is over, or can
         be known by now: the forecast was wrong. They are made again. Returns those for which all has ended that was to
         be stopped."""
         state, space = self._state, self._state.space
-        promised = []
+        promised = {}
         for shape, found in list(state.reservations.items()):
             lost = any(place.node not in space.nodes or place.node in space.closed for place in found.places)
             is_over = lost or found.start_at_ms <= self._now_ms or is_known_now(state, found)
+            is_wanted = bool(shape.kinds_count)
             if found.victims:
                 is_over = not any(map(state.is_live, found.counts_on))
-                promised += [shape] if is_over else []
-            if is_over or not shape.kinds_count:
+                is_wanted = self._is_to_somebody(found)
+                if is_over and is_wanted:
+                    promised[shape] = found
+            if is_over or not is_wanted:
                 if found.victims:
                     state.tenancy.touch(found.lane.project)  # its quota is not kept for it any more
+                    state.holders.gpu_stamp += 1  # nor its room: whoever could stop nobody may find somebody now
                 del state.reservations[shape]
                 state.lanes.stamp += 1
         return promised
+
+    def _is_to_somebody(self, promise: Reservation) -> bool:
+        return promise.lane is not None and head_of(self._state, promise.lane) is not None
 
     def _is_worth_a_look(self, kind: Kind) -> bool:
         """May it start, as far as is known? One that does not fit is looked at for its place in the order: it has, or
@@ -174,20 +186,38 @@ class Cycle:
                 proposal = self._make_room(candidate, live, name, block)
                 if proposal is not None:
                     return proposal
+        if self._has_held and not all(map(self._is_to_somebody, [one for one in self._ahead.values() if one.victims])):
+            self.is_loosened = True  # the last one found another place meanwhile
         return None
 
     def _keep_a_promise(self) -> Proposal | None:
         """The lane for which others were stopped goes first, now that they have ended: else those, or others alike,
         could take the room again, and would be stopped again (L7)."""
         while self._promised:
-            shape = self._promised.pop(0)
-            lane = self._ahead[shape].lane
-            candidate = head_of(self._state, lane) if lane is not None else None
-            proposal = self._fit(candidate)[0] if candidate is not None else None
+            shape = next(iter(self._promised))
+            promise = self._promised.pop(shape)
+            candidate = head_of(self._state, promise.lane) if promise.lane is not None else None
+            proposal = None
+            if candidate is not None:
+                proposal = self._fit(candidate)[0] or self._as_promised(candidate, promise)
             del self._ahead[shape]  # kept, or something else changed meanwhile
             if proposal is not None:
                 return proposal
         return None
+
+    def _as_promised(self, candidate: Candidate, promise: Reservation) -> Proposal | None:
+        """On the nodes where room was made for it: the best place now may be in the way of others, for whom room is
+        made beside that."""
+        state, lane = self._state, candidate.lane
+        live, name = self._task_of(candidate)
+        places = promised_places(state, promise)
+        if places is None or lane.kind.shape.gang.topology_with:  # what it follows may be elsewhere by now
+            return None
+        if conflicts(state, self._ahead_of(candidate), places, promise.ask):
+            return None
+        asked = amounts_on(promise.ask, len(places), state.models_of(places, promise.ask))
+        block = check_quota(live.tenant, asked) or self._promised_block(candidate, live, places)
+        return Proposal(_attempt(live, name, candidate), places, lane) if block is None else None
 
     def refuse(self, proposal: Proposal) -> None:
         """The last proposal did not hold (a bug): nothing more of its shape in this cycle."""
@@ -292,7 +322,7 @@ class Cycle:
         proposal = None
         if block is not None or is_misfit:
             proposal = self._make_room(candidate, live, name, block)
-        if block is None and is_misfit and state.policy.backfill:
+        if proposal is None and block is None and is_misfit and state.policy.backfill:
             self._reserve(candidate, live, name)
         return proposal, proposal is not None or state.policy.backfill
 
@@ -377,9 +407,8 @@ class Cycle:
                 shape.give_up_for(is_vain_for, now)
             return None
         self.is_loosened = self.is_loosened or shape in state.reservations
-        self._ahead[shape] = state.reservations[shape] = found
-        state.lanes.stamp += 1
-        return Proposal(_attempt(live, name, candidate), (), candidate.lane, found.victims)
+        self._ahead[shape] = found
+        return Proposal(_attempt(live, name, candidate), (), candidate.lane, found)
 
 
 def _attempt(live: LiveWorkflow, name: str, candidate: Candidate) -> AttemptId:

@@ -9,8 +9,11 @@ A gang that does not fit is told so by one comparison: the room of its request i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
+from ffd.core.gpus import assign
 from ffd.core.model import Place
 from ffd.core.schedule.rooms import Ints, Models, Rooms, finder_of
 from ffd.core.space import Space
@@ -42,6 +45,17 @@ def find_places(
             if found is not None:
                 return found
     return None
+
+
+def has_room(space: Space, ask: Resources, counts: Mapping[str, int]) -> bool:
+    """Is there room for so many replicas on each of these nodes, whichever GPUs they get?"""
+    return all(name in space.nodes and space.nodes[name].room(ask) >= count for name, count in counts.items())
+
+
+def places_on(space: Space, ask: Resources, counts: Mapping[str, int]) -> tuple[Place, ...]:
+    """Places for so many replicas on each of these nodes, which have the room."""
+    shared = finder_of(space).scorer.shared
+    return tuple(place for name, count in counts.items() for place in assign(space.nodes[name], ask, count, shared))
 
 
 def _place(rooms: Rooms, gang: Gang, replicas: int, domains: frozenset[str]) -> tuple[Place, ...] | None:

@@ -25,7 +25,7 @@ from ffd.core.model import Attempt, AttemptId, Place
 from ffd.core.schedule.ends import ends_of
 from ffd.core.schedule.place import COMPACT, find_places
 from ffd.core.schedule.relief import Relief, fewest, held
-from ffd.core.schedule.reserve import Reservation, promised
+from ffd.core.schedule.reserve import Reservation, promised, promised_places
 from ffd.core.spec import WHOLE_MILLIS, Resources
 from ffd.core.state import State
 from ffd.core.tenancy import Tenant
@@ -269,8 +269,9 @@ class Attempted:
         """What others are being stopped for already is not there for this one."""
         state = self._state
         for found in state.reservations.values():
-            if found.victims and not state.space.fits(found.places, found.ask):
-                state.space.take(found.places, found.ask)
+            places = promised_places(state, found) if found.victims else None
+            if places is not None:
+                state.space.take(places, found.ask)
                 state.tenancy.charge(*promised(state, found))
 
     def __exit__(self, *error: Any) -> None:

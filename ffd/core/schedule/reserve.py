@@ -22,7 +22,7 @@ from ffd.core.holders import End
 from ffd.core.kinds import Entry, Lane, Shape
 from ffd.core.model import AttemptId, Place
 from ffd.core.schedule.ends import FOREVER_MS
-from ffd.core.schedule.place import find_places
+from ffd.core.schedule.place import find_places, has_room, places_on
 from ffd.core.schedule.relief import Relief, fewest, held
 from ffd.core.spec import Resources
 from ffd.core.state import State
@@ -100,35 +100,59 @@ def fulfil(state: State, lane: Lane, places: tuple[Place, ...]) -> None:
         del state.reservations[lane.kind.shape]
 
 
+def promise(state: State, found: Reservation) -> None:
+    """From now on others stop for it."""
+    assert found.lane is not None
+    state.reservations[found.lane.kind.shape] = found
+    state.lanes.stamp += 1
+
+
 def is_used_up(state: State, reservation: Reservation, lane: Lane, places: tuple[Place, ...]) -> bool:
     """When a gang of this lane goes there, is the reservation of its shape done with? Room that others still make is
     for the next one, unless that, or its quota, is just what is taken here: they would stop in vain (L7)."""
     if not is_for(reservation, lane) or not reservation.victims:
         return is_for(reservation, lane)
     asked = amounts_on(reservation.ask, len(places), state.models_of(places, reservation.ask))
-    quota_block = promised_block(state, [reservation], state.tenancy.tenant(lane.project), asked)
-    return quota_block is not None or bool(conflicts(state, [reservation], places, reservation.ask))
+    others = [one for one in state.reservations.values() if one.victims and one is not reservation]
+    promises = [*others, reservation]  # it comes last: the others were left what they need
+    if promised_block(state, promises, state.tenancy.tenant(lane.project), asked) is not None:
+        return True
+    return reservation in conflicts(state, promises, places, reservation.ask)
 
 
 def conflicts(
     state: State, reservations: Sequence[Reservation], places: tuple[Place, ...], ask: Resources
 ) -> list[Reservation]:
     """Reservations that would not have what they need if a gang took these places and outlasted their start. Tried on
-    the real books: it is put there, and what the reservation counts on is taken away; does it still fit?"""
+    the real books: it is put there, and what the reservation counts on is taken away; does it still fit?
+
+    A promise is kept, so what one of them gets is not there for the next: they are tried together, too. A forecast may
+    count on what another will use."""
     nodes = {place.node for place in places}  # only asked
-    found = []
-    for reservation in reservations:
-        mine = tuple(place for place in reservation.places if place.node in nodes)
-        if not mine or not binds(state, reservation):
-            continue
+    near = [one for one in reservations if any(place.node in nodes for place in one.places) and binds(state, one)]
+    found: list[Reservation] = []
+    for together in _alone_and_together(near):
         with state.space.trial() as trial:
-            for attempt in reservation.counts_on:
+            for attempt in dict.fromkeys(attempt for one in together for attempt in one.counts_on):
                 if state.is_live(attempt):
                     trial.give(*held(state, attempt))
             trial.take(places, ask)
-            if not _room_for(state, mine, reservation.ask):
-                found.append(reservation)
+            for one in together:
+                counts = Counter(place.node for place in one.places if place.node in nodes)
+                if not has_room(state.space, one.ask, counts):
+                    found.append(one)
+                elif one is not together[-1]:
+                    trial.take(places_on(state.space, one.ask, counts), one.ask)
     return found
+
+
+def _alone_and_together(reservations: Sequence[Reservation]) -> Iterator[Sequence[Reservation]]:
+    """Each of them, as when it starts before whatever else the others wait for has ended; and all promises."""
+    for one in reservations:
+        yield (one,)
+    promises = [one for one in reservations if one.victims]
+    if len(promises) > 1:
+        yield promises
 
 
 def promised_block(
@@ -138,18 +162,20 @@ def promised_block(
     was promised a node that is lost will get something else.)"""
     nodes = state.space.nodes
     promises = [found for found in reservations if found.victims and all(one.node in nodes for one in found.places)]
-    if not promises or not tenant.has_quota:
-        return None
-    with state.tenancy.trial():
-        for attempt in dict.fromkeys(attempt for found in promises for attempt in found.counts_on):
-            current = state.current(attempt)
-            if current is not None:
-                live, running = current[0], current[3]
-                amounts = amounts_on(state.ask_of(attempt, live), len(running.places), running.models)
-                state.tenancy.discharge(live.tenant, amounts)
-        for found in promises:
-            state.tenancy.charge(*promised(state, found))
-        return check_quota(tenant, asked)
+    for together in _alone_and_together(promises) if tenant.has_quota else ():
+        with state.tenancy.trial():
+            for attempt in dict.fromkeys(attempt for found in together for attempt in found.counts_on):
+                current = state.current(attempt)
+                if current is not None:
+                    live, running = current[0], current[3]
+                    amounts = amounts_on(state.ask_of(attempt, live), len(running.places), running.models)
+                    state.tenancy.discharge(live.tenant, amounts)
+            for found in together:
+                state.tenancy.charge(*promised(state, found))
+            block = check_quota(tenant, asked)
+        if block is not None:
+            return block
+    return None
 
 
 def promised(state: State, found: Reservation) -> tuple[Tenant, Amounts]:
@@ -159,10 +185,12 @@ def promised(state: State, found: Reservation) -> tuple[Tenant, Amounts]:
     return state.tenancy.tenant(found.lane.project), amounts_on(found.ask, len(found.places), models)
 
 
-def _room_for(state: State, places: tuple[Place, ...], ask: Resources) -> bool:
-    """Is there room for so many replicas on each of these nodes, whichever GPUs they get?"""
-    counts = Counter(place.node for place in places)
-    return all(state.space.nodes[node].room(ask) >= count for node, count in counts.items())
+def promised_places(state: State, found: Reservation) -> tuple[Place, ...] | None:
+    """Where its gang could go now: what was promised, or other GPUs of the same nodes. None = there is no room."""
+    if not state.space.fits(found.places, found.ask):
+        return found.places
+    counts = Counter(place.node for place in found.places)
+    return places_on(state.space, found.ask, counts) if has_room(state.space, found.ask, counts) else None
 
 
 def places_beside(

@@ -34,7 +34,7 @@ from ffd.core.schedule.cycle import Cycle, Proposal, followed_domains
 from ffd.core.schedule.ends import FOREVER_MS
 from ffd.core.schedule.explain import Found, examine
 from ffd.core.schedule.place import ANY, find_places
-from ffd.core.schedule.reserve import fulfil
+from ffd.core.schedule.reserve import fulfil, promise
 from ffd.core.schedule.subject import Sight, Subject
 from ffd.core.space import could_host, misfit
 from ffd.core.spec import Task
@@ -140,12 +140,14 @@ def _play(rehearsal: Rehearsal, it: Subject, now_ms: int) -> Proposal | None:
             who = proposal.attempt
             if (who.workflow, who.task, who.item) == (it.live.row.id, it.name, it.number):
                 return proposal
-            if not proposal.victims:
-                admitted_count += 1
-                if admitted_count > ADMISSIONS_MOST_COUNT:
-                    raise _TooMuchError(f"more than {ADMISSIONS_MOST_COUNT} gangs would start before it")
-                fulfil(state, proposal.lane, proposal.places)
-                rehearsal.admit(who, proposal.places)
+            if proposal.promise is not None:
+                promise(state, proposal.promise)
+                continue
+            admitted_count += 1
+            if admitted_count > ADMISSIONS_MOST_COUNT:
+                raise _TooMuchError(f"more than {ADMISSIONS_MOST_COUNT} gangs would start before it")
+            fulfil(state, proposal.lane, proposal.places)
+            rehearsal.admit(who, proposal.places)
         if cycle.is_done:
             return None
     raise _TooMuchError("more comes first than one question may look at")
