@@ -17,13 +17,14 @@ Held = tuple[int, AttemptId, LiveWorkflow]  # sequence, who, of which workflow
 
 class Holders:
     """`sequence` of an attempt: its place in the order of admission (after a restart: in the order of workflows).
-    `with_gpus`: those that hold GPUs or slices of some; `gpu_stamp` grows with each change among them. `stopping`:
+    `with_gpus`: those that hold GPUs or slices of some. `stamp` grows with each change, `gpu_stamp` with each among
+    those. `stopping`:
     those that are told to stop. `ends` belongs to `core.schedule.ends`; `_fresh`: attempts that are not in it yet, or
     whose end is another now."""
 
     __slots__ = (
-        "_by_tenant", "_count", "_fresh", "_gpus_by_tenant", "_live", "_lowest", "ends", "gpu_stamp", "stopping",
-        "with_gpus",
+        "_by_tenant", "_count", "_fresh", "_gpus_by_tenant", "_live", "_lowest", "ends", "gpu_stamp", "stamp",
+        "stopping", "with_gpus",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -36,6 +37,7 @@ class Holders:
         self.ends: list[End] = []
         self.with_gpus: set[AttemptId] = set()  # only asked
         self.stopping: dict[AttemptId, None] = {}
+        self.stamp = 0
         self.gpu_stamp = 0
 
     def add(self, attempt: AttemptId, live: LiveWorkflow) -> None:
@@ -44,6 +46,7 @@ class Holders:
         self._by_tenant.setdefault(live.tenant.path, {})[attempt] = held
         self._fresh[attempt] = None
         self.has_priority(live)
+        self.stamp += 1
         if live.dag.tasks[attempt.task].resources.has_gpus:
             self._gpus_by_tenant.setdefault(live.tenant.path, {})[attempt] = held
             self.with_gpus.add(attempt)
@@ -64,6 +67,7 @@ class Holders:
 
     def changed(self, attempt: AttemptId) -> None:
         """What it is to others is another thing now: it can be stopped."""
+        self.stamp += 1
         self.gpu_stamp += attempt in self.with_gpus
 
     def remove(self, attempt: AttemptId) -> None:
@@ -71,6 +75,7 @@ class Holders:
         tenant = self._live.pop(attempt)[2].tenant.path
         self._fresh.pop(attempt, None)
         self.stopping.pop(attempt, None)
+        self.stamp += 1
         _drop(self._by_tenant, tenant, attempt)
         if tenant not in self._by_tenant:
             del self._lowest[tenant]
@@ -82,6 +87,7 @@ class Holders:
     def stop(self, attempt: AttemptId) -> None:
         """It is being stopped, and will end at another time than was thought."""
         self.stopping[attempt] = self._fresh[attempt] = None
+        self.stamp += 1
         self.gpu_stamp += 1
 
     def take_fresh(self) -> list[tuple[int, AttemptId]]:

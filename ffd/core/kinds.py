@@ -27,6 +27,7 @@ COMPACT_COUNT = 1024  # a heap below this is never searched for entries that do 
 Entry = tuple[int, int, int, int, int, int, int]
 IsTrue = Callable[[Entry, "Lane"], bool]
 NEVER = -1
+ANY_STAMP = -2
 
 
 class Journal:
@@ -57,7 +58,8 @@ class Shape:
     """`blocked_at`: the Space.version at which it was found not to fit. `follows`: the workflow whose task it follows
     (`with`), else 0. `is_small`: an elastic gang that waited for its full size: fewer replicas will do. `asked`: what a
     gang of the least size that will do holds, of these `resources`. `in_vain`: (tenant, priority) for whom nobody could
-    be stopped at `vain_at`; `patient`: until when nobody is, because they are to start by themselves."""
+    be stopped at `vain_at`, and the stamp of all holders for which that is right (`ANY_STAMP`: whatever else changes);
+    `patient`: until when nobody is, because they are to start by themselves."""
 
     __slots__ = (
         "ask",
@@ -84,23 +86,23 @@ class Shape:
         self.blocked_at = NEVER
         self.hopeless_at = NEVER  # Space.inventory_version at which even the empty cluster could not take it
         self.kinds_count = 0
-        self.in_vain: set[tuple[str, int]] = set()  # only asked
+        self.in_vain: dict[tuple[str, int], int] = {}
         self.patient: dict[tuple[str, int], tuple[int, int, int]] = {}
         self.vain_at = (NEVER, NEVER, NEVER)
 
-    def was_in_vain(self, who: tuple[str, int], now: tuple[int, int, int]) -> bool:
+    def was_in_vain(self, who: tuple[str, int], now: tuple[int, int, int], stamp: int) -> bool:
         """Was it found out, as things still are, that nobody can be stopped for such a gang?"""
-        return self.vain_at == now and who in self.in_vain
+        return self.vain_at == now and self.in_vain.get(who) in (ANY_STAMP, stamp)
 
     def is_patient(self, who: tuple[str, int], now: tuple[int, int, int], now_ms: int) -> bool:
         """Is it still to wait for what ends by itself?"""
         until_ms, *known = self.patient.get(who, (0, NEVER, NEVER))
         return now_ms < until_ms and tuple(known) == now[1:]
 
-    def give_up_for(self, who: tuple[str, int], now: tuple[int, int, int]) -> None:
+    def give_up_for(self, who: tuple[str, int], now: tuple[int, int, int], stamp: int) -> None:
         if self.vain_at != now:
-            self.in_vain, self.vain_at = set(), now
-        self.in_vain.add(who)
+            self.in_vain, self.vain_at = {}, now
+        self.in_vain[who] = stamp
 
     def wait_for(self, who: tuple[str, int], until_ms: int, now: tuple[int, int, int]) -> None:
         """Until then, as long as nodes and rules are the same, whoever ends, or goes ahead, meanwhile."""

@@ -309,3 +309,27 @@ def test_a_promise_to_who_was_suspended_keeps_nobody_waiting() -> None:
     cluster.run(1_000)
     cluster.send(Suspend(workflow=2))
     assert told(cluster)[4:] == ["2.000 default/fast admitted"]
+
+
+def test_who_could_stop_nobody_is_looked_at_when_something_without_gpus_ended() -> None:
+    """`less` alone has not the slots for two replicas; `small`, which held another one, ends by itself."""
+    ends = {**lasting(less=200, wide=200), "small": Behaviour(run_ms=5_000)}
+    cluster = Cluster(nodes(1, gpu_count=4, slot_count=3), ends, policy=Policy(patience_ms=0))
+    cluster.send(
+        submit(spec(task("small")), project="other"), submit(spec(task("less", resources=gpus(2))), priority=300)
+    )
+    cluster.run(1_000)
+    cluster.send(submit(spec(task("wide", resources=gpus(1), replicas=3))))
+    cluster.run(5_000)
+    assert told(cluster)[2:] == ["5.100 default/less preempted", "5.300 default/wide admitted"]
+
+
+def test_who_could_stop_nobody_is_looked_at_when_another_begins_to_borrow() -> None:
+    """In the very cycle in which `lent` is admitted, after the one to whom something is due."""
+    cluster = Cluster(nodes(3, gpu_count=4), lasting(a=200, b=200, c=200), policy=Policy(patience_ms=0))
+    cluster.send(quota("lent", 8, 2), quota("due", 8))
+    cluster.send(submit(spec(task("a", resources=gpus(4), foreach=(1, 2, 3))), project="lent"))
+    cluster.send(submit(spec(task("b", resources=gpus(1), replicas=3, foreach=(1, 2))), project="due"))
+    cluster.send(submit(spec(task("c", resources=gpus(1))), project="lent/more"))
+    cluster.run(1_000)
+    assert told(cluster)[3:6] == ["0.000 lent/more/c admitted", "0.000 lent/a preempted", "0.200 due/b admitted"]

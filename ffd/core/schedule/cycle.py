@@ -17,13 +17,13 @@ import msgspec
 
 from ffd.core.admit.order import Candidate, Heads, close, head_of
 from ffd.core.admit.quota import QuotaBlock, allowed_models, check_gang, check_quota
-from ffd.core.amounts import amounts_on
-from ffd.core.kinds import Kind, Lane, Shape
+from ffd.core.amounts import amounts, amounts_on
+from ffd.core.kinds import ANY_STAMP, Kind, Lane, Shape
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import AttemptId, Place
 from ffd.core.schedule.ends import FOREVER_MS, ends_of
 from ffd.core.schedule.place import find_places
-from ffd.core.schedule.preempt import choose_victims, may_be_victim, may_preempt, patient_until_ms
+from ffd.core.schedule.preempt import InVain, choose_victims, depends_on_all, may_preempt, patient_until_ms
 from ffd.core.schedule.reserve import (
     Reservation,
     conflicts,
@@ -84,7 +84,8 @@ class Cycle:
         self._done: set[Shape] = set()
         self._beside: dict[Shape, Beside] = {}  # as the state is now
         self._looks_left = PREEMPTIONS_COUNT
-        self._in_vain: dict[tuple[Tenant, Shape, int], None] = {}  # whom to make room for was tried
+        self._looked: dict[tuple[Tenant, Shape, int], None] = {}  # whom to make room for was tried
+        self._in_vain = InVain(state)
         self._promised = self._forget_reservations()
         self._ahead = {**self._promised, **{shape: one for shape, one in state.reservations.items() if one.victims}}
         state.lanes.begin_cycle(state.reservations, now_ms)
@@ -168,7 +169,7 @@ class Cycle:
         if own is not None and is_used_up(state, own, lane, proposal.places):
             del self._ahead[lane.kind.shape]
         live = state.workflows[proposal.attempt.workflow]
-        if any(may_be_victim(state, live, *who) for who in self._in_vain):
+        if self._in_vain.may_stop(live, amounts(lane.kind.shape.ask, len(proposal.places))):
             state.lanes.leave()
 
     def _make_room_for_news(self) -> Proposal | None:
@@ -371,21 +372,19 @@ class Cycle:
         if state.policy.preempt == "off" or (known is not None and known.victims):
             return None
         who = (live.tenant, shape, live.row.priority)
-        is_vain_for = (live.tenant.path, live.row.priority)
-        now = (state.holders.gpu_stamp, state.space.inventory_version, state.tenancy.rules_count)
+        is_for, now = (live.tenant.path, live.row.priority), self._stamps()
         is_real = not state.lanes.journal.is_open  # in a rehearsal nothing is remembered
-        is_kept = shape.ask.has_gpus and is_real  # what others do changes nothing for it
-        if is_kept and shape.was_in_vain(is_vain_for, now):
+        if is_real and shape.was_in_vain(is_for, now, state.holders.stamp):
+            self._in_vain.add(*who)
             return None
-        if is_real and shape.is_patient(is_vain_for, now, self._now_ms):
+        if is_real and shape.is_patient(is_for, now, self._now_ms):
             return None
-        if who in self._in_vain or not self._looks_left:
+        if who in self._looked or not self._looks_left:
             return None
         if not may_preempt(state, shape, live):
-            if is_kept:
-                shape.give_up_for(is_vain_for, now)
+            self._give_up(shape, live, is_without_room=False)
             return None
-        self._in_vain[who] = None
+        self._looked[who] = None
         self._looks_left -= 1
         domains = followed_domains(state, live, live.dag.tasks[name])
         self._work_left -= len(state.holders) // HOLDERS_A_UNIT
@@ -399,16 +398,29 @@ class Cycle:
         if until_ms:
             if is_real:
                 state.lanes.patient[candidate.lane] = until_ms
-                shape.wait_for(is_vain_for, until_ms, now)
+                shape.wait_for(is_for, until_ms, now)
             return None
         found = choose_victims(state, candidate, live, domains, block, self._now_ms)
         if found is None:
-            if is_kept:
-                shape.give_up_for(is_vain_for, now)
+            self._give_up(shape, live, is_without_room=True)
             return None
         self.is_loosened = self.is_loosened or shape in state.reservations
         self._ahead[shape] = found
         return Proposal(_attempt(live, name, candidate), (), candidate.lane, found)
+
+    def _stamps(self) -> tuple[int, int, int]:
+        """As long as these are the same, so is for a gang of GPUs what others hold of what matters to it."""
+        state = self._state
+        return state.holders.gpu_stamp, state.space.inventory_version, state.tenancy.rules_count
+
+    def _give_up(self, shape: Shape, live: LiveWorkflow, *, is_without_room: bool) -> None:
+        """Nobody can be stopped for it. For gangs of GPUs this is remembered."""
+        state = self._state
+        self._in_vain.add(live.tenant, shape, live.row.priority)
+        if shape.ask.has_gpus and not state.lanes.journal.is_open:
+            is_by_all = depends_on_all(state, shape, live.tenant, is_without_room=is_without_room)
+            stamp = state.holders.stamp if is_by_all else ANY_STAMP
+            shape.give_up_for((live.tenant.path, live.row.priority), self._stamps(), stamp)
 
 
 def _attempt(live: LiveWorkflow, name: str, candidate: Candidate) -> AttemptId:

@@ -268,3 +268,10 @@ def tight_nodes(space: Space, ask: Resources) -> frozenset[str]:
     mirror = finder_of(space).mirror
     mirror.follow()
     return frozenset(space.order[index].node.name for index in mirror.tight(ask).tolist())
+
+
+def is_tight(space: Space, ask: Resources) -> bool:
+    """Is there any such node?"""
+    mirror = finder_of(space).mirror
+    mirror.follow()
+    return bool(mirror.tight(ask).size)
