@@ -14,7 +14,8 @@ from ffd.core.spec import Need, Spec, Task, share_empties
 class Dag:
     """`tasks` maps every task (main and finally) by name; `order` numbers them in document order, finally tasks last.
 
-    `children[name]` are (child, need) edges; finally tasks have edges only among themselves.
+    `children[name]` are (child, need) edges; finally tasks have edges only among themselves. `followers[name]`: whose
+    gangs go where this one's are (`with`).
     """
 
     __slots__ = (
@@ -23,6 +24,7 @@ class Dag:
         "_tails",
         "children",
         "finally_names",
+        "followers",
         "main_names",
         "names",
         "order",
@@ -39,6 +41,10 @@ class Dag:
         self.finally_names: tuple[str, ...] = self.names[len(spec.tasks) :]
         self.order: dict[str, int] = {name: i for i, name in enumerate(self.names)}
         self.children: dict[str, tuple[tuple[str, Need], ...]] = self._children()
+        self.followers: dict[str, list[Task]] = {}
+        for task in self.tasks.values():
+            for name in task.gang.topology_with:
+                self.followers.setdefault(name, []).append(task)
         self._scope: Scope | None = None
         self._tails: dict[str, int] | None = None
         self._programs: dict[tuple[str, str, bool, Expect], Program] = {}

@@ -6,11 +6,11 @@ An index of State: filled by `State.apply`, read by `core.admit` and `core.sched
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Hashable, Iterator
+from collections.abc import Callable, Container, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ffd.core.kinds import NEVER, Branch, Entry, IsTrue, Journal, Kind, Lane, Shape, duration_class
-from ffd.core.spec import Gang, Resources
+from ffd.core.spec import Gang, Resources, Task
 from ffd.core.tenancy import Tenancy, Tenant
 
 
@@ -130,6 +130,18 @@ class Lanes:
     def renew(self) -> None:
         """Rules or nodes are others: all that waits may be due what it was not."""
         self.news.update(dict.fromkeys(self.lanes.values()))
+
+    def unblock_followers(self, workflow: int, tasks: Sequence[Task]) -> None:
+        """These tasks follow one of which a gang was admitted: they may go where they might not."""
+        keys = [(one.resources, one.gang, workflow, is_small) for one in tasks for is_small in (False, True)]
+        shapes = [self.shapes[key] for key in keys if key in self.shapes]
+        if not shapes:
+            return
+        blocked: list[Shape | Lane] = [*shapes, *(lane for lane in self.passed if lane.kind.shape in shapes)]
+        for marked in blocked:
+            self.journal.changes(marked, "blocked_at")
+            marked.blocked_at = NEVER
+        self.leave()
 
     def unblock(self) -> None:
         """Quotas changed: lanes that found no room where theirs let them may find it elsewhere."""

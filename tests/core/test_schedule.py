@@ -10,7 +10,7 @@ import pytest
 from ffd.core import effects as ef
 from ffd.core import reports as rp
 from ffd.core import step as core_step
-from ffd.core.commands import Suspend
+from ffd.core.commands import Cordon, Suspend, Uncordon
 from ffd.core.events import ItemAdmitted, NodesChanged
 from ffd.core.limits import Limits
 from ffd.core.model import Node, Place
@@ -227,3 +227,16 @@ def test_an_elastic_gang_that_waited_does_not_wait_for_a_more_urgent_one_that_in
     assert cluster.state.reserved_count == 0
     cluster.run(500)
     assert [len(event.places) for event in cluster.of(ItemAdmitted) if event.attempt.workflow == 1] == [3]
+
+
+def test_who_follows_goes_where_another_gang_of_the_one_it_follows_went() -> None:
+    """There is no room in the rack of the first `lead`; the second one goes into the other rack after `near`, which
+    comes first, was looked at."""
+    there = (*rack("red", ["a"], gpu_count=2), *rack("blue", ["b"], gpu_count=4))
+    cluster = Cluster(there, {"lead": Behaviour(run_ms=60_000)})
+    near = task("near", "first", resources=gpus(1), gang=Gang(topology="same-rack", topology_with=("lead",)))
+    lead = task("lead", resources=gpus(2), foreach=(1, 2))
+    cluster.send(Cordon(nodes=("b",)), submit(spec(task("first"), near, lead)))
+    cluster.run(2_000)
+    cluster.send(Uncordon(nodes=("b",)))
+    assert [event.attempt.task for event in cluster.of(ItemAdmitted)] == ["first", "lead", "lead", "near"]

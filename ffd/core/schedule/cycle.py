@@ -171,6 +171,9 @@ class Cycle:
         live = state.workflows[proposal.attempt.workflow]
         if self._in_vain.may_stop(live, amounts(lane.kind.shape.ask, len(proposal.places))):
             state.lanes.leave()
+        followers = live.dag.followers.get(proposal.attempt.task)
+        if followers:
+            state.lanes.unblock_followers(live.row.id, followers)
 
     def _make_room_for_news(self) -> Proposal | None:
         """What came since the last cycle and does not fit was not looked at if others like it wait already. It may be
