@@ -51,10 +51,12 @@ PREEMPTIONS_MOST = 60  # in one history that is left alone: a dozen gangs, each 
 
 
 class Promise(NamedTuple):
-    """Victims were told to stop for the head of this lane, when the outside had changed so often."""
+    """Victims were told to stop for the head of this lane, which then goes to these nodes, when the outside had changed
+    so often."""
 
     lane: Lane
     change: int
+    nodes: frozenset[str]
 
 
 class Watched(Cluster):
@@ -74,29 +76,31 @@ class Watched(Cluster):
         # (a mere forecast may wait for the end of just the same: that is no promise any more)
         promised = {found.counts_on for found in self.state.reservations.values() if found.victims}
         for awaited, promise in before.items():
-            is_over, is_kept = not any(map(self.state.is_live, awaited)), self._is_kept(promise.lane, told)
-            if is_over or (is_kept and awaited not in promised):
+            is_over = not any(map(self.state.is_live, awaited))
+            if is_over or awaited not in promised:
                 del self.promises[awaited]
-            if is_over and promise.change == self.change and not is_kept:
-                raise AssertionError("\n".join([f"L7 {awaited} were stopped in vain", *self.lines()]))
+                if promise.change == self.change and not self._is_kept(promise, told, is_over=is_over):
+                    raise AssertionError("\n".join([f"L7 {awaited} were stopped in vain", *self.lines()]))
         for found in self.state.reservations.values():
             if found.victims:
-                self.promises.setdefault(found.counts_on, Promise(found.lane, self.change))
+                nodes = frozenset(place.node for place in found.places)
+                self.promises.setdefault(found.counts_on, Promise(found.lane, self.change, nodes))
         return answers
 
-    def _is_kept(self, lane: Lane, told: int) -> bool:
-        """Nobody of the lane waits any more, or one of them was admitted since. (What follows another task may have to
-        go elsewhere by now.)"""
-        if lane.kind.shape.follows or not any(self.state.is_eligible(entry, lane) for entry in lane.entries()):
+    def _is_kept(self, promise: Promise, told: int, *, is_over: bool) -> bool:
+        """Nobody of the lane waits any more, or one of them was admitted since: before the end only to some of the room
+        that is being made, or of the quota. (What follows another task may have to go elsewhere by now.)"""
+        lane, shape = promise.lane, promise.lane.kind.shape
+        if shape.follows or not any(self.state.is_eligible(entry, lane) for entry in lane.entries()):
             return True
-        shape = lane.kind.shape
         for _, event in self.story[told:]:
             if isinstance(event, ev.ItemAdmitted):
                 live = self.state.workflows.get(event.attempt.workflow)
                 if live is None or live.row.project != lane.project:
                     continue
                 task = live.dag.tasks[event.attempt.task]
-                if (task.resources, task.gang) == (shape.ask, shape.gang):
+                is_there = is_over or live.tenant.has_quota or any(one.node in promise.nodes for one in event.places)
+                if (task.resources, task.gang) == (shape.ask, shape.gang) and is_there:
                     return True
         return False
 
