@@ -333,3 +333,24 @@ def test_who_could_stop_nobody_is_looked_at_when_another_begins_to_borrow() -> N
     cluster.send(submit(spec(task("c", resources=gpus(1))), project="lent/more"))
     cluster.run(1_000)
     assert told(cluster)[3:6] == ["0.000 lent/more/c admitted", "0.000 lent/a preempted", "0.200 due/b admitted"]
+
+
+def test_quota_of_a_model_that_is_promised_to_another_leaves_the_other_models() -> None:
+    """`c` prefers an H100, of which there are enough, but no more quota beside what `b` was promised."""
+    there = (Node("a", gpu_type="A100", gpu_count=4), *nodes(2, gpu_type="H100", gpu_count=4))
+    ends = {"a[0]": Behaviour(run_ms=100_000, stop_ms=200), "a[1]": Behaviour(run_ms=100_000, stop_ms=5_000)}
+    cluster = Cluster(there, ends)
+    bounds = {"nominal": 4_000, "borrow_max": 0}
+    cluster.send(*[SetQuota(tenant=name, changes={"gpus/H100": bounds}) for name in ("pool", "pool/due")])
+    lent, due, other = gpus(2, "H100"), gpus(4, "H100"), gpus(1, "H100", "A100")
+    cluster.send(quota("pool/due", 4), quota("pool/lent", 0), quota("pool", 12))
+    cluster.send(submit(spec(task("a", resources=lent, foreach=(1, 2))), project="pool/lent"))
+    cluster.run(1_000)
+    cluster.send(submit(spec(task("b", resources=due)), project="pool/due"))
+    cluster.run(1_000)
+    cluster.send(submit(spec(task("c", resources=other)), project="pool/other"))
+    assert told(cluster)[2:] == [
+        "1.000 pool/lent/a preempted",
+        "1.000 pool/lent/a preempted",
+        "2.000 pool/other/c admitted",
+    ]

@@ -17,7 +17,7 @@ import msgspec
 
 from ffd.core.admit.order import Candidate, Heads, close, head_of
 from ffd.core.admit.quota import QuotaBlock, allowed_models, check_gang, check_quota
-from ffd.core.amounts import amounts, amounts_on
+from ffd.core.amounts import MODEL_PREFIX, amounts, amounts_on
 from ffd.core.kinds import ANY_STAMP, Kind, Lane, Shape
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import AttemptId, Place
@@ -257,9 +257,25 @@ class Cycle:
             places = beside.places if ends_at_ms <= beside.until_ms else beside.lasting
             if places is not None:
                 block = self._promised_block(candidate, live, places) if self._ahead else None
-                if block is None:
+                if block is not None and block.resource.startswith(MODEL_PREFIX):
+                    places, block = self._in_other_models(candidate, size, models, block)
+                if block is None and places is not None:
                     return Proposal(_attempt(live, name, candidate), places, lane), None, False
         return None, block, is_misfit
+
+    def _in_other_models(
+        self, candidate: Candidate, size: int, models: tuple[str, ...] | None, block: QuotaBlock
+    ) -> tuple[tuple[Place, ...] | None, QuotaBlock | None]:
+        """Quota of the best GPU model is promised to others: where it goes with one of the other models, or `block`."""
+        state, ask = self._state, candidate.lane.kind.shape.ask
+        for model in models or ask.gpu_types or state.tenancy.models:
+            if f"{MODEL_PREFIX}{model}" == block.resource:
+                continue
+            beside = self._look_beside(candidate, size, (model,))
+            places = beside.lasting if beside is not None else None
+            if places is not None and self._promised_block(candidate, self._task_of(candidate)[0], places) is None:
+                return places, None
+        return None, block
 
     def _task_of(self, candidate: Candidate) -> tuple[LiveWorkflow, str]:
         live = self._state.workflows[candidate.entry[1]]
