@@ -302,9 +302,27 @@ BUGS = [
     ),
     Bug(
         "the quota of victims is anybody's", "test_quota_that_comes_back_in_parts", "core/schedule/cycle.py",
-        "                if block is None:\n                    return Proposal(",
-        "                if True:\n                    return Proposal(",
+        "                if block is None and places is not None:\n                    return Proposal(",
+        "                if places is not None:\n                    return Proposal(",
         core("preempt", "test_quota_that_comes_back_in_parts_is_kept_together"),
+    ),
+    Bug(
+        "promises are kept one by one", "test_two_promises_on_one_node", "core/schedule/reserve.py",
+        "    if len(promises) > 1:\n",
+        "    if False:\n",
+        core("preempt", "test_two_promises_on_one_node_are_kept_together"),
+    ),
+    Bug(
+        "a promise to nobody is kept", "test_a_promise_to_nobody", "core/schedule/cycle.py",
+        "        return promise.lane is not None and head_of(self._state, promise.lane) is not None\n",
+        "        return True\n",
+        core("preempt", "test_a_promise_to_nobody_keeps_nobody_waiting"),
+    ),
+    Bug(
+        "who borrows after it is never stopped for it", "test_who_could_stop_nobody", "core/schedule/cycle.py",
+        "        if self._in_vain.may_stop(live, amounts(lane.kind.shape.ask, len(proposal.places))):\n",
+        "        if False:\n",
+        core("preempt", "test_who_could_stop_nobody_is_looked_at_when_another_begins_to_borrow"),
     ),
     Bug(
         "a reservation of unknown start never binds", "L8", "core/schedule/reserve.py",
