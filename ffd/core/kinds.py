@@ -220,12 +220,13 @@ Key = tuple[bool, int, int, str]
 class Branch:
     """A node of the tenant tree as one kind sees it. `heap` holds (key, child) of the children with something ready, as
     `core.admit.order` sorts them; an item whose key is not the child's own any more is old. `fresh`: children that wait
-    for their key. `is_closed`: a quota refused this kind here. `is_pool_closed`: it has nothing to lend to children
-    that borrow, `is_own_closed`: nor to its own lane. `refused`: children that are closed until something changes here.
+    for their key. `is_closed`: a quota refused this kind here. `closed_pool`: it has nothing of this to lend to
+    children that borrow ("" = it may have), `is_own_closed`: nothing for its own lane. `refused`: branches below that
+    are closed, or their own lanes, until something changes here.
     """
 
     __slots__ = (
-        "children", "fresh", "heap", "is_closed", "is_own_closed", "is_pool_closed", "is_queued", "key", "kind", "lane",
+        "children", "closed_pool", "fresh", "heap", "is_closed", "is_own_closed", "is_queued", "key", "kind", "lane",
         "parent", "refused", "tenant",
     )  # fmt: skip
 
@@ -241,7 +242,7 @@ class Branch:
         self.is_queued = False  # in the heap of its parent, or fresh there
         self.is_closed = False
         self.is_own_closed = False
-        self.is_pool_closed = False
+        self.closed_pool = ""
         self.refused: list[Branch] = []
 
     def offer(self) -> None:
@@ -255,11 +256,12 @@ class Branch:
 
     def open(self) -> None:
         """What a quota closed here is looked at again."""
-        self.is_closed = self.is_own_closed = self.is_pool_closed = False
+        self.is_closed = self.is_own_closed = False
+        self.closed_pool = ""
         if self.refused:
             refused, self.refused = self.refused, []
             for child in refused:
-                child.is_closed = False
+                child.is_closed = child.is_own_closed = False
                 child.offer()
 
     def reopen(self) -> None:

@@ -71,6 +71,11 @@ class Tenant:
             return reserve
         return max(reserve, quota.unlent - self.usage.get(resource, 0))
 
+    def has_own(self, resource: str) -> bool:
+        """Is some of this its own, or kept for its members, which it does not use?"""
+        quota = self.row.quotas.get(resource)
+        return self.kept_back(resource) > 0 or (quota is not None and self.usage.get(resource, 0) < quota.nominal)
+
     def above_own(self, resource: str) -> int:
         """What it holds above its nominal quota; without one nothing is its own."""
         quota = self.row.quotas.get(resource)

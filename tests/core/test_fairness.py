@@ -236,3 +236,16 @@ def _note(cluster: Cluster, promised: dict[str, int]) -> None:
         if found.entry[1] == min(waiting):
             name = state.workflows[found.entry[1]].dag.names[0]
             promised.setdefault(name, found.start_at_ms)
+
+
+def test_what_members_of_members_keep_for_themselves_is_there_for_them() -> None:
+    """Quota: `other` would have to borrow what `team/own` does not lend; `team` has no quota of its own, as `other`."""
+    cluster = Cluster(nodes(1, gpu_count=8), policy=Policy(preempt="off"))
+    kept = {"nominal": 4_000, "borrow_max": 0, "lend_max": 0}
+    cluster.send(
+        SetQuota(tenant="pool", changes={"gpus": {"nominal": 4_000, "borrow_max": 0}}),
+        SetQuota(tenant="pool/team/own", changes={"gpus": kept}),
+        *[submit(spec(task("t", resources=gpus(1))), project=f"pool/{name}") for name in ("other", "team/own")],
+        submit(spec(task("t", resources=gpus(1))), project="pool/team"),
+    )
+    assert [event.attempt.workflow for event in cluster.of(ev.ItemAdmitted)] == [2]

@@ -70,7 +70,7 @@ def _best(
         if key != child.key or not child.is_queued:
             heappop(heap)
             continue
-        if (own is not None and own < key) or (key[0] and branch.is_pool_closed):
+        if (own is not None and own < key) or (key[0] and branch.closed_pool):
             break  # the others would borrow as well
         found = _best(state, child, (*path, key))
         if found is not None:
@@ -103,6 +103,8 @@ def _sort_in(state: State, branch: Branch) -> None:
     for child in branch.fresh:
         child.key = key_of(state, child)
         heappush(branch.heap, (child.key, child))
+        if branch.closed_pool and child.key[0] and child.tenant.has_own(branch.closed_pool):
+            branch.closed_pool = ""  # it need not borrow this
     branch.fresh = []
     if len(branch.heap) > SPARE_COUNT + 2 * len(branch.children):
         branch.heap = [(child.key, child) for child in branch.children.values() if child.is_queued and child.key]
@@ -179,10 +181,16 @@ def close(state: State, lane: Lane, block: QuotaBlock) -> bool:
         branch.is_closed = True
     elif below is None:
         branch.is_own_closed = True
+    elif below.tenant.reserve.get(block.resource):
+        lane.branch.is_own_closed = True  # its members keep some of it for themselves, which it may not have
+        branch.refused.append(lane.branch)
     else:
         below.is_closed = True
         branch.refused.append(below)
-        branch.is_pool_closed = bool(below.key and below.key[0])  # then those behind it borrow as well
+        if below.key and below.key[0]:  # then those behind it borrow as well; this very resource, if they own none
+            behind = (child for child in branch.children.values() if child.key and child.key[0])
+            if not any(child.tenant.has_own(block.resource) for child in behind):
+                branch.closed_pool = block.resource
     return True
 
 
