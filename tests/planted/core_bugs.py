@@ -320,7 +320,7 @@ BUGS = [
     ),
     Bug(
         "who borrows after it is never stopped for it", "test_who_could_stop_nobody", "core/schedule/cycle.py",
-        "        if self._in_vain.may_stop(live, amounts(lane.kind.shape.ask, len(proposal.places))):\n",
+        "        if self._in_vain.may_stop(live, lane.kind.shape.ask, len(proposal.places)):\n",
         "        if False:\n",
         core("preempt", "test_who_could_stop_nobody_is_looked_at_when_another_begins_to_borrow"),
     ),

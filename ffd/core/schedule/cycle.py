@@ -17,7 +17,7 @@ import msgspec
 
 from ffd.core.admit.order import Candidate, Heads, close, head_of
 from ffd.core.admit.quota import QuotaBlock, allowed_models, check_gang, check_quota
-from ffd.core.amounts import MODEL_PREFIX, amounts, amounts_on
+from ffd.core.amounts import MODEL_PREFIX, amounts_on
 from ffd.core.kinds import ANY_STAMP, Kind, Lane, Shape
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import AttemptId, Place
@@ -169,7 +169,7 @@ class Cycle:
         if own is not None and is_used_up(state, own, lane, proposal.places):
             del self._ahead[lane.kind.shape]
         live = state.workflows[proposal.attempt.workflow]
-        if self._in_vain.may_stop(live, amounts(lane.kind.shape.ask, len(proposal.places))):
+        if self._in_vain.may_stop(live, lane.kind.shape.ask, len(proposal.places)):
             state.lanes.leave()
         followers = live.dag.followers.get(proposal.attempt.task)
         if followers:

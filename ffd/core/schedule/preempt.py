@@ -142,12 +142,15 @@ class InVain:
                 bounded = (resource for resource in shape.asked if resource in level.row.quotas)
                 self._due.setdefault(level.parent, {}).update(dict.fromkeys(bounded))
 
-    def may_stop(self, live: LiveWorkflow, asked: Amounts) -> bool:
+    def may_stop(self, live: LiveWorkflow, ask: Resources, replicas: int) -> bool:
         """What will hold this much is less urgent than one of them, or makes its tenant borrow beside one of them."""
         priority = live.row.priority
         if self._is_by_priority and priority < self._priorities.get(live.tenant, priority):
             return True
-        for level in live.tenant.chain() if self._due else ():
+        if not self._due:
+            return False
+        asked = amounts(ask, replicas)
+        for level in live.tenant.chain():
             for resource in self._due.get(level.parent, ()) if level.parent is not None else ():
                 quota = level.row.quotas.get(resource)
                 if level.usage.get(resource, 0) + asked.get(resource, 0) > (quota.nominal if quota else 0):
