@@ -131,6 +131,13 @@ class Lanes:
         """Rules or nodes are others: all that waits may be due what it was not."""
         self.news.update(dict.fromkeys(self.lanes.values()))
 
+    def renew_for(self, tenant: Tenant) -> None:
+        """Something that this tenant runs has another priority: what waits of it may be due that others of it stop."""
+        for branch in self.branches.get(tenant.path, {}).values():
+            if branch.lane is not None:
+                self.news[branch.lane] = None
+                self.is_dirty = True
+
     def unblock_followers(self, workflow: int, tasks: Sequence[Task]) -> None:
         """These tasks follow one of which a gang was admitted: they may go where they might not."""
         keys = [(one.resources, one.gang, workflow, is_small) for one in tasks for is_small in (False, True)]

@@ -158,6 +158,7 @@ class State(Memory):
         self.holders.gpu_stamp += 1  # what it holds may be others' now
         self.holders.has_priority(live)
         self._requeue(live)
+        self.lanes.renew_for(live.tenant)
 
     # ------------------------------------------------------------------------------------------------------ tasks
 

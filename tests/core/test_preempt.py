@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ffd.core import events as ev
-from ffd.core.commands import Cordon, SetQuota, SetTenant, Suspend, Uncordon
+from ffd.core.commands import Cordon, SetPriority, SetQuota, SetTenant, Suspend, Uncordon
 from ffd.core.model import Node
 from ffd.core.policy import Policy
 from ffd.core.reports import Poke
@@ -354,3 +354,15 @@ def test_quota_of_a_model_that_is_promised_to_another_leaves_the_other_models() 
         "1.000 pool/lent/a preempted",
         "2.000 pool/other/c admitted",
     ]
+
+
+def test_who_waits_is_looked_at_when_what_runs_becomes_less_urgent() -> None:
+    """Quota is in its way, and nothing ends or comes meanwhile."""
+    cluster = Cluster(nodes(2, gpu_count=4), lasting(a=200, b=200), policy=Policy(patience_ms=0))
+    cluster.send(quota("default", 4, 0))
+    for name in ("a", "b"):
+        cluster.send(submit(spec(task(name, resources=gpus(4)))))
+        cluster.run(1_000)
+    cluster.send(SetPriority(workflow=1, priority=200))
+    cluster.run(1_000)
+    assert told(cluster)[1:] == ["2.000 default/a preempted", "2.200 default/b admitted"]
