@@ -18,9 +18,8 @@ Held = tuple[int, AttemptId, LiveWorkflow]  # sequence, who, of which workflow
 class Holders:
     """`sequence` of an attempt: its place in the order of admission (after a restart: in the order of workflows).
     `with_gpus`: those that hold GPUs or slices of some. `stamp` grows with each change, `gpu_stamp` with each among
-    those. `stopping`:
-    those that are told to stop. `ends` belongs to `core.schedule.ends`; `_fresh`: attempts that are not in it yet, or
-    whose end is another now."""
+    those. `stopping`: those that are told to stop. `ends` belongs to `core.schedule.ends`; `_fresh`: attempts that are
+    not in it yet, or whose end is another now."""
 
     __slots__ = (
         "_by_tenant", "_count", "_fresh", "_gpus_by_tenant", "_live", "_lowest", "ends", "gpu_stamp", "stamp",

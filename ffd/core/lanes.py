@@ -37,6 +37,7 @@ class Lanes:
         self.cycle_count = 0
         self.news: dict[Lane, None] = {}  # something came, or is due now, since a cycle was last done: it may preempt
         self.patient: dict[Lane, int] = {}  # nobody is stopped for them before this instant; then they are news
+        self.roomless: dict[Lane, int] = {}  # nobody was stopped for who lacks quota: no room at this version
         self.passed: dict[Lane, None] = {}  # blocked, so their branches were passed over
 
     def lane(self, ask: Resources, gang: Gang, follows: int, is_small: bool, duration_ms: int, project: str) -> Lane:
@@ -108,12 +109,14 @@ class Lanes:
             self.passed[marked] = None
             marked.looked_in_cycle = self.cycle_count
 
-    def begin_cycle(self, reserved: Container[Shape], now_ms: int) -> None:
+    def begin_cycle(self, reserved: Container[Shape], version: int, now_ms: int) -> None:
         """Blocked lanes of reserved shapes are looked at in each cycle, once: for their places in the order."""
         self.cycle_count += 1
-        for lane in [lane for lane, until_ms in self.patient.items() if until_ms <= now_ms]:
+        overdue = [lane for lane, until_ms in self.patient.items() if until_ms <= now_ms]
+        for lane in (*overdue, *(lane for lane, seen in self.roomless.items() if seen != version)):
             if not self.journal.is_open:
-                del self.patient[lane]
+                self.patient.pop(lane, None)
+                self.roomless.pop(lane, None)
             self.news[lane] = None
         for lane in self.passed:
             if lane.kind.shape in reserved and lane.branch.lane is lane:

@@ -135,9 +135,9 @@ def _schedule(work: Work) -> None:
             state.lanes.is_dirty = True  # whatever comes next goes on where this one stopped
             work.effect(effects.Again())
             return
-        state.lanes.news.clear()
-    if not is_sound:
-        state.lanes.is_dirty = True
+        state.lanes.news = cycle.unlooked()
+    if not is_sound or state.lanes.news:
+        state.lanes.is_dirty = True  # it is their turn with the next step
 
 
 def _carry_out(work: Work, proposal: Proposal) -> None:

@@ -366,3 +366,41 @@ def test_who_waits_is_looked_at_when_what_runs_becomes_less_urgent() -> None:
     cluster.send(SetPriority(workflow=1, priority=200))
     cluster.run(1_000)
     assert told(cluster)[1:] == ["2.000 default/a preempted", "2.200 default/b admitted"]
+
+
+def test_who_lacked_room_beside_its_quota_is_looked_at_when_another_tenant_leaves_some() -> None:
+    """Quota is in the way of `e`, and nothing changes there; but while `d` ran, no lent GPU would have helped."""
+    there = tuple(Node(f"n{k}", gpu_type="H100", gpu_count=4, labels={"n": f"{k}"}) for k in (1, 2, 3))
+    on = [Resources(gpu_count=1, node_labels=(("n", f"{k}"),)) for k in (1, 2, 3)]
+    ends = {**lasting(a=200, b=200, c=200, e=200), "d": Behaviour(run_ms=5_000)}
+    cluster = Cluster(there, ends, policy=Policy(patience_ms=0))
+    cluster.send(quota("pool", 8, 0), quota("pool/due", 4), quota("pool/lent", 4))
+    cluster.send(submit(spec(task("c", resources=on[0])), project="other"))
+    cluster.send(submit(spec(task("c", resources=on[1])), project="other"))
+    cluster.send(submit(spec(task("d", resources=on[2], replicas=4)), project="other"))
+    lent = [task(name, resources=ask, foreach=(1, 2, 3)) for name, ask in zip("ab", on, strict=False)]
+    cluster.send(submit(spec(*lent), project="pool/lent"))
+    cluster.run(1_000)
+    due = task("e", resources=gpus(1), gang=Gang(4, topology="same-node"))
+    cluster.send(submit(spec(due), project="pool/due"))
+    cluster.run(5_000)
+    assert [line.split()[1:] for line in told(cluster)[9:]] == [
+        ["pool/lent/a", "preempted"],
+        ["pool/lent/a", "preempted"],
+        ["pool/due/e", "admitted"],
+    ]
+
+
+def test_who_comes_after_those_that_used_up_the_looks_of_a_cycle_has_its_turn_in_the_next() -> None:
+    """Nobody can be stopped for the first four. Nothing else happens meanwhile."""
+    cluster = Cluster(nodes(2, gpu_count=4), lasting(lent=200, one=200), policy=Policy(patience_ms=0))
+    names = ("pool/a1", "pool/a2", "pool/a3", "pool/a4", "pool/b")
+    cluster.send(quota("pool", 4, 0), quota("pool/lent", 0), *[quota(name, 12) for name in names])
+    cluster.send(submit(spec(task("lent", resources=gpus(4))), project="pool/lent"))
+    cluster.run(1_000)
+    wide = [spec(task("wide", resources=gpus(2), replicas=count)) for count in (3, 4, 5, 6)]
+    one = spec(task("one", resources=gpus(4)))
+    cluster.send(*[submit(what, project=name) for name, what in zip(names, (*wide, one), strict=True)])
+    cluster.send(Poke())
+    cluster.run(1_000)
+    assert told(cluster)[1:] == ["1.000 pool/lent/lent preempted", "1.200 pool/b/one admitted"]

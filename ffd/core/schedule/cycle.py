@@ -85,10 +85,11 @@ class Cycle:
         self._beside: dict[Shape, Beside] = {}  # as the state is now
         self._looks_left = PREEMPTIONS_COUNT
         self._looked: dict[tuple[Tenant, Shape, int], None] = {}  # whom to make room for was tried
+        self._unlooked: dict[Lane, None] = {}  # whom it would have been tried for, with more looks
         self._in_vain = InVain(state)
         self._promised = self._forget_reservations()
         self._ahead = {**self._promised, **{shape: one for shape, one in state.reservations.items() if one.victims}}
-        state.lanes.begin_cycle(state.reservations, now_ms)
+        state.lanes.begin_cycle(state.reservations, state.space.version, now_ms)
         self._news = list(state.lanes.news)[::-1]
         self._heads = Heads(state, [kind for kind in state.lanes.kinds.values() if self._is_worth_a_look(kind)])
 
@@ -193,6 +194,11 @@ class Cycle:
         if self._has_held and not all(map(self._is_to_somebody, [one for one in self._ahead.values() if one.victims])):
             self.is_loosened = True  # the last one found another place meanwhile
         return None
+
+    def unlooked(self) -> dict[Lane, None]:
+        """At the end: for whom nobody was looked at to be stopped, because others used up the looks of this cycle."""
+        lanes = () if self._looks_left else (*self._unlooked, *reversed(self._news))
+        return {lane: None for lane in lanes if lane.branch.lane is lane}
 
     def _keep_a_promise(self) -> Proposal | None:
         """The lane for which others were stopped goes first, now that they have ended: else those, or others alike,
@@ -398,7 +404,10 @@ class Cycle:
             return None
         if is_real and shape.is_patient(is_for, now, self._now_ms):
             return None
-        if who in self._looked or not self._looks_left:
+        if who in self._looked:
+            return None
+        if not self._looks_left:
+            self._unlooked[candidate.lane] = None
             return None
         if not may_preempt(state, shape, live):
             self._give_up(shape, live, is_without_room=False)
@@ -422,6 +431,8 @@ class Cycle:
         found = choose_victims(state, candidate, live, domains, block, self._now_ms)
         if found is None:
             self._give_up(shape, live, is_without_room=True)
+            if block is not None and is_real:
+                state.lanes.roomless[candidate.lane] = state.space.version
             return None
         self.is_loosened = self.is_loosened or shape in state.reservations
         self._ahead[shape] = found
