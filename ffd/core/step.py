@@ -135,7 +135,7 @@ def _schedule(work: Work) -> None:
             state.lanes.is_dirty = True  # whatever comes next goes on where this one stopped
             work.effect(effects.Again())
             return
-        state.lanes.news = cycle.unlooked()
+        state.lanes.news = cycle.put_off()
     if not is_sound or state.lanes.news:
         state.lanes.is_dirty = True  # it is their turn with the next step
 

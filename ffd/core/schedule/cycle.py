@@ -18,12 +18,13 @@ import msgspec
 from ffd.core.admit.order import Candidate, Heads, close, head_of
 from ffd.core.admit.quota import QuotaBlock, allowed_models, check_gang, check_quota
 from ffd.core.amounts import MODEL_PREFIX, amounts_on
-from ffd.core.kinds import ANY_STAMP, Kind, Lane, Shape
+from ffd.core.kinds import Kind, Lane, Shape
 from ffd.core.live import LiveWorkflow
 from ffd.core.model import AttemptId, Place
 from ffd.core.schedule.ends import FOREVER_MS, ends_of
+from ffd.core.schedule.looks import Looks
 from ffd.core.schedule.place import find_places
-from ffd.core.schedule.preempt import InVain, choose_victims, depends_on_all, may_preempt, patient_until_ms
+from ffd.core.schedule.preempt import choose_victims, patient_until_ms
 from ffd.core.schedule.reserve import (
     Reservation,
     conflicts,
@@ -37,11 +38,9 @@ from ffd.core.schedule.reserve import (
 )
 from ffd.core.spec import Task
 from ffd.core.state import State
-from ffd.core.tenancy import Tenant
 
 ADMISSION_UNITS = 8  # what an admission costs the step, beside finding its place
 NODES_A_UNIT = 256  # nodes that one placement may look at for one unit of work
-PREEMPTIONS_COUNT = 4  # looks for victims in one cycle: the head of the line has the right to it, not everybody
 HOLDERS_A_UNIT = 16  # attempts that a reservation or a preemption may look at for one unit of work
 
 
@@ -83,10 +82,7 @@ class Cycle:
         self._work_left = state.limits.cycle_work_count
         self._done: set[Shape] = set()
         self._beside: dict[Shape, Beside] = {}  # as the state is now
-        self._looks_left = PREEMPTIONS_COUNT
-        self._looked: dict[tuple[Tenant, Shape, int], None] = {}  # whom to make room for was tried
-        self._unlooked: dict[Lane, None] = {}  # whom it would have been tried for, with more looks
-        self._in_vain = InVain(state)
+        self._looks = Looks(state)
         self._promised = self._forget_reservations()
         self._ahead = {**self._promised, **{shape: one for shape, one in state.reservations.items() if one.victims}}
         state.lanes.begin_cycle(state.reservations, state.space.version, now_ms)
@@ -170,7 +166,7 @@ class Cycle:
         if own is not None and is_used_up(state, own, lane, proposal.places):
             del self._ahead[lane.kind.shape]
         live = state.workflows[proposal.attempt.workflow]
-        if self._in_vain.may_stop(live, lane.kind.shape.ask, len(proposal.places)):
+        if self._looks.in_vain.may_stop(live, lane.kind.shape.ask, len(proposal.places)):
             state.lanes.leave()
         followers = live.dag.followers.get(proposal.attempt.task)
         if followers:
@@ -180,7 +176,7 @@ class Cycle:
         """What came since the last cycle and does not fit was not looked at if others like it wait already. It may be
         due what they are not: look at the head of its lane for that."""
         state = self._state
-        while self._news and self._looks_left and state.policy.preempt != "off":
+        while self._news and self._looks.left_count:
             candidate = head_of(state, self._news.pop())
             if candidate is None:
                 continue
@@ -195,10 +191,9 @@ class Cycle:
             self.is_loosened = True  # the last one found another place meanwhile
         return None
 
-    def unlooked(self) -> dict[Lane, None]:
+    def put_off(self) -> dict[Lane, None]:
         """At the end: for whom nobody was looked at to be stopped, because others used up the looks of this cycle."""
-        lanes = () if self._looks_left else (*self._unlooked, *reversed(self._news))
-        return {lane: None for lane in lanes if lane.branch.lane is lane}
+        return self._looks.put_off(reversed(self._news))
 
     def _keep_a_promise(self) -> Proposal | None:
         """The lane for which others were stopped goes first, now that they have ended: else those, or others alike,
@@ -392,28 +387,10 @@ class Cycle:
     ) -> Proposal | None:
         """Stop others for it, if what they have is due to it and it would wait too long. Once: while they end it has a
         reservation (L7)."""
-        state, shape = self._state, candidate.lane.kind.shape
+        state, lane, shape = self._state, candidate.lane, candidate.lane.kind.shape
         known = state.reservations.get(shape)
-        if state.policy.preempt == "off" or (known is not None and known.victims):
+        if (known is not None and known.victims) or not self._looks.begin(lane, live, self._now_ms):
             return None
-        who = (live.tenant, shape, live.row.priority)
-        is_for, now = (live.tenant.path, live.row.priority), self._stamps()
-        is_real = not state.lanes.journal.is_open  # in a rehearsal nothing is remembered
-        if is_real and shape.was_in_vain(is_for, now, state.holders.stamp):
-            self._in_vain.add(*who)
-            return None
-        if is_real and shape.is_patient(is_for, now, self._now_ms):
-            return None
-        if who in self._looked:
-            return None
-        if not self._looks_left:
-            self._unlooked[candidate.lane] = None
-            return None
-        if not may_preempt(state, shape, live):
-            self._give_up(shape, live, is_without_room=False)
-            return None
-        self._looked[who] = None
-        self._looks_left -= 1
         domains = followed_domains(state, live, live.dag.tasks[name])
         self._work_left -= len(state.holders) // HOLDERS_A_UNIT
         if block is not None:
@@ -424,33 +401,15 @@ class Cycle:
                 return None
             until_ms = known.start_at_ms if known.start_at_ms <= self._now_ms + state.policy.patience_ms else 0
         if until_ms:
-            if is_real:
-                state.lanes.patient[candidate.lane] = until_ms
-                shape.wait_for(is_for, until_ms, now)
+            self._looks.wait(lane, live, until_ms)
             return None
         found = choose_victims(state, candidate, live, domains, block, self._now_ms)
         if found is None:
-            self._give_up(shape, live, is_without_room=True)
-            if block is not None and is_real:
-                state.lanes.roomless[candidate.lane] = state.space.version
+            self._looks.give_up(lane, live, block)
             return None
         self.is_loosened = self.is_loosened or shape in state.reservations
         self._ahead[shape] = found
-        return Proposal(_attempt(live, name, candidate), (), candidate.lane, found)
-
-    def _stamps(self) -> tuple[int, int, int]:
-        """As long as these are the same, so is for a gang of GPUs what others hold of what matters to it."""
-        state = self._state
-        return state.holders.gpu_stamp, state.space.inventory_version, state.tenancy.rules_count
-
-    def _give_up(self, shape: Shape, live: LiveWorkflow, *, is_without_room: bool) -> None:
-        """Nobody can be stopped for it. For gangs of GPUs this is remembered."""
-        state = self._state
-        self._in_vain.add(live.tenant, shape, live.row.priority)
-        if shape.ask.has_gpus and not state.lanes.journal.is_open:
-            is_by_all = depends_on_all(state, shape, live.tenant, is_without_room=is_without_room)
-            stamp = state.holders.stamp if is_by_all else ANY_STAMP
-            shape.give_up_for((live.tenant.path, live.row.priority), self._stamps(), stamp)
+        return Proposal(_attempt(live, name, candidate), (), lane, found)
 
 
 def _attempt(live: LiveWorkflow, name: str, candidate: Candidate) -> AttemptId:

@@ -26,7 +26,6 @@ from ffd.core.schedule.ends import ends_of
 from ffd.core.schedule.place import COMPACT, find_places
 from ffd.core.schedule.relief import Relief, fewest, held
 from ffd.core.schedule.reserve import Reservation, promised, promised_places
-from ffd.core.schedule.rooms import is_tight
 from ffd.core.spec import WHOLE_MILLIS, Resources
 from ffd.core.state import State
 from ffd.core.tenancy import Tenant
@@ -116,46 +115,6 @@ def may_preempt(state: State, shape: Shape, live: LiveWorkflow) -> bool:
     if live.tenant.has_quota and levels_due(shape, live.tenant):
         return True
     return state.policy.preempt == "all" and state.holders.are_below(live.row.priority, live.tenant.path)
-
-
-def depends_on_all(state: State, shape: Shape, tenant: Tenant, *, is_without_room: bool) -> bool:
-    """That nobody can be stopped for a gang of GPUs: may it be otherwise because of who holds none? They may be in the
-    way on its nodes; hold what a quota bounds besides GPUs; be whom it follows."""
-    if any(not resource.startswith("gpus") for resource in shape.resources & tenant.quoted):
-        return True
-    return is_without_room and (bool(shape.follows) or is_tight(state.space, shape.ask))
-
-
-class InVain:
-    """For whom nobody could be stopped in this cycle. Could what is admitted after them be stopped for one of them? A
-    quick look, which costs the same for many of them."""
-
-    def __init__(self, state: State) -> None:
-        self._is_by_priority = state.policy.preempt == "all"
-        self._priorities: dict[Tenant, int] = {}  # the highest
-        self._due: dict[Tenant, dict[str, None]] = {}  # what is due to somebody right below this level
-
-    def add(self, tenant: Tenant, shape: Shape, priority: int) -> None:
-        self._priorities[tenant] = max(priority, self._priorities.get(tenant, priority))
-        for level in tenant.chain() if tenant.has_quota else ():
-            if level.parent is not None and is_due(level, shape.asked):
-                bounded = (resource for resource in shape.asked if resource in level.row.quotas)
-                self._due.setdefault(level.parent, {}).update(dict.fromkeys(bounded))
-
-    def may_stop(self, live: LiveWorkflow, ask: Resources, replicas: int) -> bool:
-        """What will hold this much is less urgent than one of them, or makes its tenant borrow beside one of them."""
-        priority = live.row.priority
-        if self._is_by_priority and priority < self._priorities.get(live.tenant, priority):
-            return True
-        if not self._due:
-            return False
-        asked = amounts(ask, replicas)
-        for level in live.tenant.chain():
-            for resource in self._due.get(level.parent, ()) if level.parent is not None else ():
-                quota = level.row.quotas.get(resource)
-                if level.usage.get(resource, 0) + asked.get(resource, 0) > (quota.nominal if quota else 0):
-                    return True
-        return False
 
 
 def grace_ms(state: State, attempt: AttemptId) -> int:
