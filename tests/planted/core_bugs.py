@@ -320,9 +320,21 @@ BUGS = [
     ),
     Bug(
         "who borrows after it is never stopped for it", "test_who_could_stop_nobody", "core/schedule/cycle.py",
-        "        if self._in_vain.may_stop(live, lane.kind.shape.ask, len(proposal.places)):\n",
+        "        if self._looks.in_vain.may_stop(live, lane.kind.shape.ask, len(proposal.places)):\n",
         "        if False:\n",
         core("preempt", "test_who_could_stop_nobody_is_looked_at_when_another_begins_to_borrow"),
+    ),
+    Bug(
+        "who lacked room beside its quota waits for quota alone", "test_who_lacked_room", "core/schedule/looks.py",
+        "        if block is not None and self._is_real:\n",
+        "        if False:\n",
+        core("preempt", "test_who_lacked_room_beside_its_quota_is_looked_at_when_another_tenant_leaves_some"),
+    ),
+    Bug(
+        "for whom the looks did not last is forgotten", "test_who_comes_after", "core/schedule/looks.py",
+        "        is_short = not self.left_count and",
+        "        is_short = False and",
+        core("preempt", "test_who_comes_after_those_that_used_up_the_looks_of_a_cycle_has_its_turn_in_the_next"),
     ),
     Bug(
         "a reservation of unknown start never binds", "L8", "core/schedule/reserve.py",
