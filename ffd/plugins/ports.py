@@ -171,8 +171,8 @@ class Runtime(Protocol):
     time but reports it again; stopping what is gone reports its exit again."""
 
     def prepare(self, order: Launch, credentials: Credentials) -> None:
-        """This launch is decided, but not durable: it may never come. Make ready what it will need, so that it is
-        quicker when it comes; start and tell nothing, and keep nothing of earlier preparations. Never fails."""
+        """This launch is decided, but not durable: it may never come. Work out what it will need, so that it is quicker
+        when it comes; write, start and tell nothing, and keep nothing of earlier preparations. Never fails."""
         ...
 
     async def launch(self, order: Launch, credentials: Credentials) -> None:

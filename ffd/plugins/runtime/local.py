@@ -49,7 +49,6 @@ from ffd.plugins.runtime.warden_link import Told, WardenLink, start_request
 
 RETRY_S = 0.25  # between tries of what the machine does not let us do now
 ANSWER_S = 60.0  # how long the warden may take to say what lives
-READY_COUNT = 4  # replicas prepared before their launch is durable
 TURN_COUNT = 64  # entries handled before others get their turn
 
 
@@ -108,12 +107,13 @@ class LocalRuntime:
     # -------------------------------------------------------------------------------------------------- starting
 
     def prepare(self, order: Launch, credentials: Credentials) -> None:
-        """Its first replicas: files that nobody looks at yet, and that are the same when they are made again."""
+        """A command alone, which needs no file: nothing may be written for what may never come. (At most an empty
+        scratch directory is made.)"""
         self._ready.clear()
-        if not order.report_only:
-            for rank in range(min(len(order.places), READY_COUNT)):
-                with contextlib.suppress(Unstartable, OSError):  # the launch finds the same, and tells
-                    self._ready[name_of((order.attempt, rank))] = self._request(order, rank, credentials)
+        writes = order.script or order.function or order.files or order.launcher != "none" or len(order.places) > 1
+        if not writes and not order.report_only:
+            with contextlib.suppress(Unstartable, OSError):  # the launch finds the same, and tells
+                self._ready[name_of((order.attempt, 0))] = self._request(order, 0, credentials)
 
     async def launch(self, order: Launch, credentials: Credentials) -> None:
         await self._warden.open()

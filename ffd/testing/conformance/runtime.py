@@ -184,8 +184,8 @@ async def many_at_once_are_all_told(world: World) -> None:
 
 
 async def what_is_prepared_starts_with_its_launch_only(world: World) -> None:
-    """A preparation that nothing follows leaves no trace; one that is followed by its launch, or by another, neither
-    changes what starts nor how often."""
+    """A preparation that nothing follows starts and tells nothing; one that is followed by its launch, or by another,
+    neither changes what starts nor how often."""
     async with opened(world) as watched:
         never, bad, good = attempt_of("never"), attempt_of("bad"), attempt_of("good")
         for order in (
