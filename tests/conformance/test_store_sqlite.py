@@ -15,9 +15,9 @@ import pytest
 
 from ffd.errors import PluginError, Unavailable
 from ffd.plugins.ports import Lease, LeaseInfo
-from ffd.plugins.store import schema, sqlite_retention
+from ffd.plugins.store import schema, sqlite_retention, sqlite_writer
 from ffd.plugins.store.sqlite import JOBS_COUNT, SqliteStore
-from ffd.plugins.store.sqlite_writer import LOG_FIRST_BYTES
+from ffd.plugins.store.sqlite_writer import LOG_FIRST_BYTES, Writer
 from ffd.plugins.store.statedir import filesystem_of, refuse_network
 from ffd.testing.conformance import store as checks
 from ffd.testing.conformance.store_setup import (
@@ -125,6 +125,23 @@ def test_several_may_make_the_same_database_at_once(tmp_path: Path) -> None:
             await store.close()
 
     run(job())
+
+
+def test_who_else_makes_the_database_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite itself answers at once that it is locked, whatever its busy timeout."""
+    with closing(sqlite3.connect(tmp_path / "ffd.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        def others_turn(_seconds: float) -> None:
+            if other.in_transaction:
+                other.execute("COMMIT")
+
+        monkeypatch.setattr(sqlite_writer.time, "sleep", others_turn)
+        writer = Writer(tmp_path / "ffd.db", busy_ms=60_000, probe=None)
+        try:
+            writer.call(writer.open)
+        finally:
+            writer.close()
 
 
 def test_a_document_is_stored_once(tmp_path: Path) -> None:

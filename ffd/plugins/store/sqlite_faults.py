@@ -23,6 +23,11 @@ def is_unclear(error: sqlite3.Error) -> bool:
     return _code(error) == sqlite3.SQLITE_IOERR
 
 
+def is_busy(error: sqlite3.Error) -> bool:
+    """Somebody else holds a lock that is needed; nothing was done."""
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
 def is_full(error: sqlite3.Error, database: Path) -> bool:
     """No space. SQLite reports some of these (its shared memory file) as I/O errors."""
     return _code(error) == sqlite3.SQLITE_FULL or (is_unclear(error) and _free_bytes(database) < LITTLE_SPACE_BYTES)
@@ -43,7 +48,7 @@ def translate(error: sqlite3.Error, database: Path) -> FfdError | sqlite3.Error:
             code="storage_full",
             hint="free some disk space; nothing was written, and the daemon goes on by itself",
         )
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+    if is_busy(error):
         return Unavailable(f"another process keeps the database {database} locked", hint="close what else has it open")
     if code == sqlite3.SQLITE_IOERR:
         return Unavailable(f"the disk failed under the database {database}: {error}", hint="check the disk")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -30,6 +31,7 @@ T = TypeVar("T")
 STATEMENT_ROW_COUNT = 512  # rows of the largest statement; a power of two
 CACHED_STATEMENTS_COUNT = 256
 CHECKPOINT_PAGE_COUNT = 4_000  # of 4 KiB in the write-ahead log: a commit that passes it checkpoints
+SWITCH_RETRY_S = 0.002  # between two tries to become a database with a write-ahead log; it takes one disk sync
 LOG_LIMIT_BYTES = 64 << 20  # a larger log file is cut after a checkpoint
 LOG_FIRST_BYTES = 8 << 20  # what the log file has from the beginning
 PRAGMAS = (
@@ -80,13 +82,26 @@ class Writer:
             timeout=self._busy_ms / 1000,
             cached_statements=CACHED_STATEMENTS_COUNT,
         )
-        if _one(db, "PRAGMA journal_mode") != "wal" and _one(db, "PRAGMA journal_mode = WAL") != "wal":
+        if self._journal_mode(db) != "wal":
             raise PluginError(f"the database {self.database} cannot use a write-ahead log", hint="use a local disk")
         for pragma in PRAGMAS:
             db.execute(f"PRAGMA {pragma}")
         self._create(db)
         with contextlib.suppress(OSError, sqlite3.Error):  # then it grows as it is written
             self._lengthen_log()
+
+    def _journal_mode(self, db: sqlite3.Connection) -> str:
+        """Use a write-ahead log, if possible. While somebody else makes the same database, SQLite refuses at once,
+        without its busy timeout (both hold a shared lock, and waiting for each other would be a deadlock): then ask
+        again, as long as that timeout."""
+        give_up_at_s = time.monotonic() + self._busy_ms / 1000
+        while True:
+            try:
+                return str(_one(db, "PRAGMA journal_mode = WAL"))
+            except sqlite3.OperationalError as error:
+                if not sqlite_faults.is_busy(error) or time.monotonic() >= give_up_at_s:
+                    raise
+            time.sleep(SWITCH_RETRY_S)
 
     def _lengthen_log(self) -> None:
         """A commit that makes the log longer takes twice as long to sync as one that writes over what is there. Nobody
