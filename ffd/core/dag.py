@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from ffd.core.amounts import Amounts, amounts_on
 from ffd.core.expr import Expect, Program, Scope, compile_expr
-from ffd.core.spec import Need, Spec, Task, share_empties
+from ffd.core.spec import Need, Spec, Task, Template, share_empties
 
 
 class Dag:
@@ -19,6 +20,8 @@ class Dag:
     """
 
     __slots__ = (
+        "_held",
+        "_literal",
         "_programs",
         "_scope",
         "_tails",
@@ -45,6 +48,8 @@ class Dag:
         for task in self.tasks.values():
             for name in task.gang.topology_with:
                 self.followers.setdefault(name, []).append(task)
+        self._held: dict[tuple[str, int, tuple[str, ...]], Amounts] = {}
+        self._literal = bytes(map(is_literal, self.tasks.values()))
         self._scope: Scope | None = None
         self._tails: dict[str, int] | None = None
         self._programs: dict[tuple[str, str, bool, Expect], Program] = {}
@@ -59,6 +64,18 @@ class Dag:
             base = self._scope
             scope = base.for_task_once(is_final=is_final) if once else base.for_task(task, is_final=is_final)
             found = self._programs[key] = compile_expr(source, scope, expect=expect)
+        return found
+
+    def is_literal(self, name: str) -> bool:
+        """Is there no expression in what it is launched with?"""
+        return self._literal[self.order[name]] > 0
+
+    def held(self, name: str, replicas: int, models: tuple[str, ...]) -> Amounts:
+        """What a placed gang of this task holds (`amounts.amounts_on`)."""
+        key = (name, replicas, models)
+        found = self._held.get(key)
+        if found is None:
+            found = self._held[key] = amounts_on(self.tasks[name].resources, replicas, models)
         return found
 
     def _children(self) -> dict[str, tuple[tuple[str, Need], ...]]:
@@ -98,6 +115,15 @@ class Dag:
     def roots(self, names: tuple[str, ...]) -> Iterator[str]:
         """Those of `names` that need nothing, in document order."""
         return (name for name in names if not self.tasks[name].needs)
+
+
+def is_literal(task: Task) -> bool:
+    """Is there no expression in what this task is launched with?"""
+    if task.bindings or task.with_ or (task.checkpoint is not None and isinstance(task.checkpoint.path, Template)):
+        return False
+    return not any(
+        isinstance(text, Template) for text in (*task.argv, *task.env.values(), *task.files.values(), task.workdir)
+    )
 
 
 def is_met(need: Need, state: str) -> bool:

@@ -52,7 +52,7 @@ def open_task(work: Work, live: LiveWorkflow, name: str) -> None:
             cause = Cause("expression", f"when is false: {spec.when}")
             work.emit(ev.TaskEnded(workflow, name, "skipped", cause))
             return
-        foreach, item_count = fan_out(live, spec, _room_for_items(work))
+        foreach, item_count = fan_out(live, spec, _room_for_items(work)) if spec.is_fanout else (None, 1)
     except ExprError as error:
         work.emit(ev.TaskEnded(workflow, name, "failed", Cause("expression", str(error))))
         return

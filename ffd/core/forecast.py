@@ -6,6 +6,8 @@ learnt first makes room. Never here: deciding anything; a forecast only ever mov
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ffd.core.spec import Task
 
 LEARN_FROM_MS = 1_000  # shorter attempts teach nothing that matters, and would cost a row each
@@ -15,23 +17,28 @@ Learnt = tuple[int, str, int, int]  # sequence (its slot is sequence % bound), n
 
 
 class Forecast:
-    """Learnt durations by `project/workflow name/task`. Slots name the rows."""
+    """Learnt durations by series (`project/workflow name`) and task; their names are `project/workflow name/task`.
+    Slots name the rows."""
 
-    __slots__ = ("_bound_count", "_slots", "found", "names", "next_sequence")
+    __slots__ = ("_bound_count", "_found", "_slots", "next_sequence")
 
     def __init__(self, bound_count: int) -> None:
         self._bound_count = bound_count
         self._slots: dict[int, str] = {}
+        self._found: dict[str, dict[str, Learnt]] = {}
         self.next_sequence = 0
-        self.found: dict[str, Learnt] = {}
-        self.names: dict[str, int] = {}  # `project/workflow name` -> tasks with something learnt
 
-    def learn(self, name: str, duration_ms: int) -> tuple[int, Learnt]:
+    def learn(self, series: str, task: str, duration_ms: int) -> tuple[int, Learnt]:
         """One more attempt succeeded. Returns the slot and what its row holds now."""
-        sequence, _, count, mean_ms = self.found.get(name) or (self.next_sequence, name, 0, 0)
+        known = self.learnt(series, task)
+        if known is None:
+            learnt = (self.next_sequence, f"{series}/{task}", 1, duration_ms)
+            return self.keep(learnt), learnt
+        sequence, name, count, mean_ms = known
         count += 1
-        mean_ms += (duration_ms - mean_ms) // min(count, SLOW_COUNT)
-        return self.keep((sequence, name, count, mean_ms)), self.found[name]
+        learnt = (sequence, name, count, mean_ms + (duration_ms - mean_ms) // min(count, SLOW_COUNT))
+        self._found[series][task] = learnt
+        return sequence % self._bound_count, learnt
 
     def keep(self, learnt: Learnt) -> int:
         """Take in a row, new or as stored. Returns its slot; the name that had it is forgotten."""
@@ -39,31 +46,33 @@ class Forecast:
         slot = sequence % self._bound_count
         old = self._slots.get(slot)
         if old is not None and old != name:
-            del self.found[old]
-            self._count(old, -1)
-        if name not in self.found:
-            self._count(name, 1)
+            series, _, task = old.rpartition("/")
+            del self._found[series][task]
+            if not self._found[series]:
+                del self._found[series]
         self._slots[slot] = name
-        self.found[name] = learnt
+        series, _, task = name.rpartition("/")
+        self._found.setdefault(series, {})[task] = learnt
         self.next_sequence = max(self.next_sequence, sequence + 1)
         return slot
 
-    def _count(self, name: str, by: int) -> None:
-        whose = name.rpartition("/")[0]
-        self.names[whose] = self.names.get(whose, 0) + by
-        if not self.names[whose]:
-            del self.names[whose]
+    def knows(self, series: str) -> bool:
+        """Is anything learnt of any task of these?"""
+        return series in self._found
 
-    def duration_ms(self, project: str, workflow: str, task: Task) -> int:
+    def learnt(self, series: str, task: str) -> Learnt | None:
+        tasks = self._found.get(series)
+        return tasks.get(task) if tasks is not None else None
+
+    def duration_ms(self, series: str, task: Task) -> int:
         """How long an attempt of this task takes, about; 0 = nobody knows."""
-        if task.timeouts.run_ms:
-            return task.timeouts.run_ms
-        found = self.found.get(f"{project}/{workflow}/{task.name}") if self.found else None
-        return found[3] if found else 0
+        declared_ms = task.timeouts.run_ms
+        if declared_ms:
+            return declared_ms
+        found = self.learnt(series, task.name)
+        return found[3] if found is not None else 0
 
-    def basis(self, project: str, workflow: str, task: Task) -> str:
-        """Where `duration_ms` comes from, in words; "" when nobody knows."""
-        if task.timeouts.run_ms:
-            return "its timeout.run"
-        found = self.found.get(f"{project}/{workflow}/{task.name}")
-        return f"the mean of {found[2]} attempts before" if found else ""
+    def __iter__(self) -> Iterator[Learnt]:
+        """All that is learnt."""
+        for tasks in self._found.values():
+            yield from tasks.values()

@@ -5,6 +5,8 @@ Called by `core.step`: `begin` reacts to an admission, the rest turns events int
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from ffd.core import effects
 from ffd.core import events as ev
 from ffd.core.expr import ExprError
@@ -15,6 +17,9 @@ from ffd.core.reports import Recovered
 from ffd.core.spec import Retry, Task
 from ffd.core.values import Values
 from ffd.core.work import Work
+
+# argv, arguments of a call, environment, files, working directory, path of checkpoints
+Texts = tuple[tuple[str, ...], dict[str, Any], dict[str, str], dict[str, str], str, str]
 
 
 def begin(work: Work, event: ev.ItemAdmitted) -> None:
@@ -103,30 +108,49 @@ def make_order(work: Work, attempt: AttemptId) -> effects.Launch:
     assert found is not None
     live, _, item, running = found
     task = live.dag.tasks[attempt.task]
-    values = Values(live, task, attempt.item)
-    env = {name: values.string(text) for name, text in task.env.items()}
-    env.update((name, values.source_string(source)) for name, source in task.bindings.items())
-    env.update(_own_env(live, attempt))
+    texts = _literal(task) if live.dag.is_literal(attempt.task) else _evaluated(task, Values(live, task, attempt.item))
+    argv, with_, env, files, workdir, checkpoint_path = texts
     return effects.Launch(
         attempt,
-        live.row.handle,
+        live.handle,
         live.row.project,
         running.places,
         script=task.script,
-        argv=tuple(values.string(text) for text in task.argv),
+        argv=argv,
         function=task.function,
-        with_=values.deep(task.with_) if task.with_ else {},
-        env=env,
-        files={name: values.string(text) for name, text in task.files.items()},
-        workdir=values.string(task.workdir),
+        with_=with_,
+        env={**env, **_own_env(live, attempt)},
+        files=files,
+        workdir=workdir,
         base_dir=live.row.base_dir,
         image=task.image,
         resources=task.resources,
         launcher=task.gang.launcher,
         idle_ms=task.timeouts.idle_ms,
         keeps_checkpoint=task.checkpoint is not None,
-        checkpoint_path=values.string(task.checkpoint.path) if task.checkpoint else "",
+        checkpoint_path=checkpoint_path,
         restored=item.checkpoint,
+    )
+
+
+def _literal(task: Task) -> Texts:
+    """What the document says, of a task that mentions no expression: most do not."""
+    checkpoint = task.checkpoint
+    path = checkpoint.path if checkpoint is not None else ""
+    return cast(Texts, (task.argv, task.with_, task.env, task.files, task.workdir, path))
+
+
+def _evaluated(task: Task, values: Values) -> Texts:
+    """The same with its expressions filled in, and its bindings in its environment."""
+    env = {name: values.string(text) for name, text in task.env.items()}
+    env.update((name, values.source_string(source)) for name, source in task.bindings.items())
+    return (
+        tuple(values.string(text) for text in task.argv),
+        values.deep(task.with_),
+        env,
+        {name: values.string(text) for name, text in task.files.items()},
+        values.string(task.workdir),
+        values.string(task.checkpoint.path) if task.checkpoint else "",
     )
 
 
@@ -138,7 +162,7 @@ def _make_inquiry(work: Work, attempt: AttemptId) -> effects.Launch:
     task = live.dag.tasks[attempt.task]
     return effects.Launch(
         attempt,
-        live.row.handle,
+        live.handle,
         live.row.project,
         running.places,
         script=task.script,
@@ -153,7 +177,7 @@ def _make_inquiry(work: Work, attempt: AttemptId) -> effects.Launch:
 
 def _own_env(live: LiveWorkflow, attempt: AttemptId) -> dict[str, str]:
     return {
-        "FFD_RUN": live.row.handle,
+        "FFD_RUN": live.handle,
         "FFD_PROJECT": live.row.project,
         "FFD_WORKFLOW": str(attempt.workflow),
         "FFD_TASK": attempt.task,

@@ -44,12 +44,18 @@ class LiveWorkflow:
     An item under a `max_parallel` (its task's or the workflow's) holds a place from when it may be scheduled until its
     attempt ended; in backoff it holds none. `placed` names those that do, as (order of the task, item); `behind` is a
     heap of tasks that have a backlog and are not at their own bound. Places are derived: after a restart others of the
-    same rank may hold them. `tenant`: whom its project's path names, and who is charged."""
+    same rank may hold them. `tenant`: whom its project's path names, and who is charged. `series`: `project/name`: they
+    are numbered together, and learnt from together."""
 
-    __slots__ = ("behind", "dag", "finally_left", "lanes", "main_left", "placed", "row", "tails", "tasks", "tenant")
+    __slots__ = (
+        "behind", "dag", "finally_left", "handle", "lanes", "main_left", "placed", "row", "series", "tails", "tasks",
+        "tenant",
+    )  # fmt: skip
 
     def __init__(self, row: Workflow, dag: Dag, tenant: Tenant) -> None:
         self.row = row
+        self.handle = row.handle
+        self.series = f"{row.project}/{row.name}"
         self.tenant = tenant
         self.dag = dag
         self.tasks: dict[str, LiveTask] = {

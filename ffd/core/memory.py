@@ -39,6 +39,8 @@ _decode_tenant = msgspec.msgpack.Decoder(TenantRow).decode
 _decode_past = msgspec.msgpack.Decoder(tuple[int, dict[str, dict[str, int]]]).decode
 _decode_key = msgspec.msgpack.Decoder(tuple[int, str, str, int]).decode
 
+Current = tuple[LiveWorkflow, LiveTask, Item, Attempt]  # an attempt that is its item's live one, and whose it is
+
 FEW_COUNT = 8  # lanes of a workflow that are kept, whether or not anything is in them
 
 
@@ -79,17 +81,20 @@ class Memory:
     def find(self, attempt: AttemptId) -> tuple[LiveWorkflow, LiveTask, Item] | None:
         """The item an attempt belongs to, if its workflow is in memory."""
         live = self.workflows.get(attempt.workflow)
-        task = live.tasks.get(attempt.task) if live else None
-        if live is None or task is None or not 0 <= attempt.item < len(task.items):
+        task = live.tasks.get(attempt.task) if live is not None else None
+        if live is None or task is None:
             return None
-        return live, task, task.items[attempt.item]
+        number, items = attempt.item, task.items
+        return (live, task, items[number]) if 0 <= number < len(items) else None
 
-    def current(self, attempt: AttemptId) -> tuple[LiveWorkflow, LiveTask, Item, Attempt] | None:
+    def current(self, attempt: AttemptId) -> Current | None:
         """The same, only if `attempt` is its item's live attempt (S11)."""
         found = self.find(attempt)
-        if found is None or found[2].number != attempt.attempt or found[2].live is None:
+        if found is None or found[2].number != attempt.attempt:
             return None
-        return *found, found[2].live
+        live, task, item = found
+        running = item.live
+        return (live, task, item, running) if running is not None else None
 
     def is_live(self, attempt: AttemptId) -> bool:
         return self.current(attempt) is not None
@@ -246,7 +251,7 @@ class Memory:
         policy = self.policy
         duration_ms = 0
         if policy.backfill and policy.reservations_count:
-            duration_ms = self.forecast.duration_ms(live.row.project, live.row.name, task)
+            duration_ms = self.forecast.duration_ms(live.series, task)
         follows = live.row.id if task.gang.topology_with else 0
         project = live.row.project if policy.order == "fair" else ""
         return self.lanes.lane(task.resources, task.gang, follows, is_small, duration_ms, project)
@@ -254,15 +259,15 @@ class Memory:
     def rank(self, live: LiveWorkflow, name: str) -> int:
         """What orders items of one project first."""
         if self.policy.order == "sjf":
-            return self.forecast.duration_ms(live.row.project, live.row.name, live.dag.tasks[name])
+            return self.forecast.duration_ms(live.series, live.dag.tasks[name])
         return -live.row.priority if self.policy.order == "fair" else 0
 
     def tail_ms(self, live: LiveWorkflow, name: str) -> int:
         """How long the workflow goes on at least once this task has begun."""
         if not live.tails:
-            row, forecast = live.row, self.forecast
-            if f"{row.project}/{row.name}" in forecast.names:
-                live.tails = live.dag.tails_by(lambda task: forecast.duration_ms(row.project, row.name, task))
+            series, forecast = live.series, self.forecast
+            if forecast.knows(series):
+                live.tails = live.dag.tails_by(lambda task: forecast.duration_ms(series, task))
             else:
                 live.tails = live.dag.tails()
         return live.tails[name]

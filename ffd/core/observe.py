@@ -13,6 +13,7 @@ from ffd.core import effects, reports
 from ffd.core import events as ev
 from ffd.core.health import blamed_node, end_at_ms, proven_nodes
 from ffd.core.live import LiveWorkflow
+from ffd.core.memory import Current
 from ffd.core.model import DOOMED_CAUSES, RUNTIME_CAUSES, Attempt, AttemptId, Cause, CauseKind, Item, Outcome, Timer
 from ffd.core.outputs import OutputFault, typed_outputs
 from ffd.core.spec import Task
@@ -65,7 +66,7 @@ def replica_exited(work: Work, report: reports.ReplicaExited) -> None:
         except OutputFault as fault:
             cause = Cause("output", str(fault), rank=report.rank, exit_code=0)
     code = 128 + report.signal if report.signal else report.exit_code
-    _replica_gone(work, report.attempt, report.rank, code, cause, outputs)
+    _replica_gone(work, report.attempt, found, report.rank, code, cause, outputs)
 
 
 def launch_failed(work: Work, report: reports.LaunchFailed) -> None:
@@ -77,18 +78,22 @@ def launch_failed(work: Work, report: reports.LaunchFailed) -> None:
         return
     message, node = report.message[: work.state.limits.tail_bytes], found[3].places[report.rank].node
     cause = Cause(_kind(report.kind), message, rank=report.rank, node=node)
-    _replica_gone(work, report.attempt, report.rank, -1, cause, {})
+    _replica_gone(work, report.attempt, found, report.rank, -1, cause, {})
 
 
 def _replica_gone(
-    work: Work, attempt_id: AttemptId, rank: int, code: int, cause: Cause | None, outputs: dict[str, Any]
+    work: Work,
+    attempt_id: AttemptId,
+    found: Current,
+    rank: int,
+    code: int,
+    cause: Cause | None,
+    outputs: dict[str, Any],
 ) -> None:
     """One replica is gone. The first failing one stops its gang; the last one ends the attempt."""
-    found = work.state.current(attempt_id)
-    assert found is not None
     live, _, item, attempt = found
-    spec = live.dag.tasks[attempt_id.task]
     if len(attempt.places) > 1:
+        spec = live.dag.tasks[attempt_id.task]
         if outputs:
             work.emit(ev.OutputsSet(attempt_id, outputs))
             outputs = {}

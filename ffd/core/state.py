@@ -162,24 +162,27 @@ class State(Memory):
 
     # ------------------------------------------------------------------------------------------------------ tasks
 
-    def _task_opened(self, e: ev.TaskOpened, at_ms: int) -> None:
-        live = self.workflows[e.workflow]
-        task = live.tasks[e.task]
+    def _move_task(self, workflow: int, name: str, trigger: str) -> tuple[LiveWorkflow, LiveTask]:
+        live = self.workflows[workflow]
+        task = live.tasks[name]
         row = task.row
-        row.state = advance(TASK, row.state, "TaskOpened", f"{live.row.handle}/{e.task}")
-        row.foreach, row.item_count, row.opened_at_ms = e.foreach, e.item_count, at_ms
-        self._dirty_tasks[(e.workflow, e.task)] = row
-        task.items = [task.untouched() for _ in range(e.item_count)]
-        task.left = e.item_count
-        self.item_count += max(1, e.item_count) - 1
-        self._queue(live, e.task, range(e.item_count))
+        row.state = TASK.get((row.state, trigger)) or advance(TASK, row.state, trigger, f"{live.row.handle}/{name}")
+        self._dirty_tasks[(workflow, name)] = row
+        return live, task
+
+    def _task_opened(self, e: ev.TaskOpened, at_ms: int) -> None:
+        count = e.item_count
+        live, task = self._move_task(e.workflow, e.task, "TaskOpened")
+        row = task.row
+        row.foreach, row.item_count, row.opened_at_ms = e.foreach, count, at_ms
+        task.items = [task.untouched() for _ in range(count)]
+        task.left = count
+        self.item_count += max(1, count) - 1
+        self._queue(live, e.task, range(count))
 
     def _task_ended(self, e: ev.TaskEnded, at_ms: int) -> None:
-        live = self.workflows[e.workflow]
-        row = live.tasks[e.task].row
-        row.state = advance(TASK, row.state, f"TaskEnded.{e.state}", f"{live.row.handle}/{e.task}")
-        row.ended_at_ms, row.cause = at_ms, e.cause
-        self._dirty_tasks[(e.workflow, e.task)] = row
+        live, task = self._move_task(e.workflow, e.task, f"TaskEnded.{e.state}")
+        task.row.ended_at_ms, task.row.cause = at_ms, e.cause
         self._settle(live, e.task)
         if e.state == "failed" and e.cause and live.row.cause is None and not live.dag.handled(e.task):
             self._touch(e.workflow).row.cause = replace(e.cause, task=e.task)  # the first speaks for the workflow
@@ -187,26 +190,30 @@ class State(Memory):
     # -------------------------------------------------------------------------------------------- items, attempts
 
     def _move_item(self, attempt: AttemptId, trigger: str, at_ms: int) -> tuple[LiveWorkflow, LiveTask, Item]:
-        live = self.workflows[attempt.workflow]
-        task = live.tasks[attempt.task]
-        item = task.items[attempt.item]
+        workflow, name, number = attempt.workflow, attempt.task, attempt.item
+        live = self.workflows[workflow]
+        task = live.tasks[name]
+        item = task.items[number]
         item.state = ITEM.get((item.state, trigger)) or advance(ITEM, item.state, trigger, attempt.label())
         item.since_at_ms = at_ms
-        self._dirty_items[(attempt.workflow, attempt.task, attempt.item)] = item
+        self._dirty_items[(workflow, name, number)] = item
         return live, task, item
 
     def _item_admitted(self, e: ev.ItemAdmitted, at_ms: int) -> None:
-        live, _, item = self._move_item(e.attempt, "ItemAdmitted", at_ms)
-        item.number = e.attempt.attempt
-        ask = self.ask_of(e.attempt, live) if self.moved else live.dag.tasks[e.attempt.task].resources
-        models = self.models_of(e.places, ask)
-        item.live = Attempt(e.places, at_ms, models=models)
-        self.holders.add(e.attempt, live)
-        self._insist(live, e.attempt.task, e.attempt.item)
+        attempt, places = e.attempt, e.places
+        name = attempt.task
+        live, _, item = self._move_item(attempt, "ItemAdmitted", at_ms)
+        item.number = attempt.attempt
+        ask = self.ask_of(attempt, live) if self.moved else live.dag.tasks[name].resources
+        models = self.models_of(places, ask)
+        item.live = Attempt(places, at_ms, models=models)
+        self.holders.add(attempt, live)
+        self._insist(live, name, attempt.item)
         self.lanes.count(live.tenant, live.row.project if self.policy.order == "fair" else "")
-        self.space.take(e.places, ask)
-        self.space.mix.observe(ask, len(e.places))
-        self.tenancy.charge(live.tenant, amounts_on(ask, len(e.places), models))
+        self.space.take(places, ask)
+        self.space.mix.observe(ask, len(places))
+        held = amounts_on(ask, len(places), models) if self.moved else live.dag.held(name, len(places), models)
+        self.tenancy.charge(live.tenant, held)
 
     def _attempt_launching(self, e: ev.AttemptLaunching, at_ms: int) -> None:
         self._move_item(e.attempt, "AttemptLaunching", at_ms)
@@ -250,26 +257,29 @@ class State(Memory):
 
     def _attempt_ended(self, e: ev.AttemptEnded, at_ms: int) -> None:
         live, _, item = self._move_item(e.attempt, "AttemptEnded", at_ms)
-        attempt = item.live
+        name, attempt = e.attempt.task, item.live
         assert attempt is not None
         if e.outputs:
             attempt.outputs = {**attempt.outputs, **e.outputs}
-        ask = live.dag.tasks[e.attempt.task].resources
+        places = attempt.places
         self.holders.remove(e.attempt)
-        self.space.give(attempt.places, ask)
-        self.tenancy.discharge(live.tenant, amounts_on(ask, len(attempt.places), attempt.models))
-        self._leave(live, e.attempt.task, e.attempt.item)
-        if e.outcome == "succeeded":
-            self._learn(live, e.attempt.task, attempt, at_ms)
+        self.space.give(places, live.dag.tasks[name].resources)
+        self.tenancy.discharge(live.tenant, live.dag.held(name, len(places), attempt.models))
+        self._leave(live, name, e.attempt.item)
+        is_success = e.outcome == "succeeded"
+        if is_success:
+            self._learn(live, name, attempt, at_ms)
         item.cause = e.cause
-        item.outputs = attempt.outputs if e.outcome == "succeeded" else None
+        item.outputs = attempt.outputs if is_success else None
         item.live = None
 
     def _learn(self, live: LiveWorkflow, name: str, attempt: Attempt, at_ms: int) -> None:
         """How long it ran, where nothing is declared and it was long enough to matter."""
-        ran_ms = at_ms - attempt.running_at_ms
-        if attempt.running_at_ms and ran_ms >= LEARN_FROM_MS and not live.dag.tasks[name].timeouts.run_ms:
-            slot, learnt = self.forecast.learn(f"{live.row.project}/{live.row.name}/{name}", ran_ms)
+        since_at_ms = attempt.running_at_ms
+        if not since_at_ms or at_ms - since_at_ms < LEARN_FROM_MS:
+            return
+        if not live.dag.tasks[name].timeouts.run_ms:
+            slot, learnt = self.forecast.learn(live.series, name, at_ms - since_at_ms)
             self._dirty_meta[f"learnt/{slot}"] = _encode(learnt)
 
     def _item_backed_off(self, e: ev.ItemBackedOff, at_ms: int) -> None:

@@ -64,6 +64,10 @@ class Tenant:
             yield node
             node = node.parent
 
+    def may_bound(self, resources: frozenset[str]) -> bool:
+        """May a quota matter to who asks for these? One of a GPU model may, wherever GPUs are asked for."""
+        return self.has_quota and ("gpus" in resources or not self.quoted.isdisjoint(resources))
+
     def kept_back(self, resource: str) -> int:
         """What others do not get although this subtree does not use it: its own unlent part, or its children's."""
         reserve, quota = self.reserve.get(resource, 0), self.row.quotas.get(resource)

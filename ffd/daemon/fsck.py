@@ -125,6 +125,6 @@ def meta_of(state: State, is_whole: bool) -> dict[str, object]:
         "the count of idempotency keys": state.key_count,
         **{f"the numbers of {name}": number for name, number in state.numbers.items()},
         **{f"idempotency key {scope}": found for scope, found in state.keys.items()},
-        **{f"the learnt duration of {name}": learnt for name, learnt in state.forecast.found.items()},
+        **{f"the learnt duration of {learnt[1]}": learnt for learnt in state.forecast},
     }
     return lasting | left if is_whole else lasting

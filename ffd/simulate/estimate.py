@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 
 from ffd.core.effects import Launch
+from ffd.core.live import LiveWorkflow
 from ffd.core.spec import Task
 from ffd.core.state import State
 from ffd.core.story import duration_text
@@ -42,12 +43,12 @@ class Estimates:
         if told is not NOOP:
             self.bases[TOLD] += 1
             return told
-        length_ms = self._length_ms(live.row.project, live.row.name, task)
+        length_ms = self._length_ms(live, task)
         ran_ms = now_ms - (attempt.running_at_ms or now_ms)
         return Behaviour(length_ms if ran_ms < length_ms else 2 * ran_ms)
 
-    def _length_ms(self, project: str, workflow: str, task: Task) -> int:
-        learnt = self.state.forecast.found.get(f"{project}/{workflow}/{task.name}")
+    def _length_ms(self, live: LiveWorkflow, task: Task) -> int:
+        learnt = self.state.forecast.learnt(live.series, task.name)
         if learnt is not None:
             self.bases[LEARNT] += 1
             return learnt[3]
@@ -56,7 +57,7 @@ class Estimates:
             return task.timeouts.run_ms
         self.bases[f"assumed {duration_text(self.assumed_ms)}"] += 1
         if len(self.unknown) <= NAMES_COUNT:
-            self.unknown[f"{workflow}/{task.name}"] = None
+            self.unknown[f"{live.row.name}/{task.name}"] = None
         return self.assumed_ms
 
     def notes(self) -> list[str]:

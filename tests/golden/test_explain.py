@@ -139,7 +139,7 @@ ACTIONS: dict[str, Callable[[World, Any], Any]] = {
     "cordon": lambda world, value: world.cluster.send(Cordon(nodes=tuple(value), by="ann", why="disk")),
     "drain": lambda world, value: world.cluster.send(Drain(nodes=tuple(value), by="ann", why="disk")),
     "learnt": lambda world, value: [
-        world.cluster.state.forecast.learn(name, duration_ms(span)) for name, span in value.items()
+        world.cluster.state.forecast.learn(*name.rsplit("/", 1), duration_ms(span)) for name, span in value.items()
     ],
 }  # fmt: skip
 

@@ -17,8 +17,8 @@ def core(module: str, *names: str) -> str:
 BUGS = [
     Bug(
         "a report of any attempt counts", "KeyError", "core/memory.py",
-        "if found is None or found[2].number != attempt.attempt or found[2].live is None:",
-        "if found is None or found[2].live is None:",
+        "if found is None or found[2].number != attempt.attempt:\n            return None\n        live, task",
+        "if found is None:\n            return None\n        live, task",
         golden("stale_reports"),
     ),
     Bug(
@@ -104,7 +104,7 @@ BUGS = [
     ),
     Bug(
         "outputs of a failed attempt are kept", "S20", "core/state.py",
-        'item.outputs = attempt.outputs if e.outcome == "succeeded" else None',
+        'item.outputs = attempt.outputs if is_success else None',
         "item.outputs = attempt.outputs",
         golden("rule_4_outputs"),
     ),

@@ -243,7 +243,7 @@ class Cycle:
         is_misfit = False
         for size in shape.sizes():
             models: tuple[str, ...] | None = None
-            if live.tenant.has_quota:
+            if live.tenant.may_bound(shape.resources):
                 block = check_gang(state.tenancy, live.tenant, shape.ask, size)
                 models = allowed_models(state.tenancy, live.tenant, shape.ask, size)
             if block is not None:
@@ -456,8 +456,8 @@ def verify(state: State, proposal: Proposal) -> bool:
         return all(_can_be_stopped(state, victim) for victim in proposal.victims)
     ask = live.dag.tasks[attempt.task].resources
     if live.tenant.has_quota:
-        amounts = amounts_on(ask, len(proposal.places), state.models_of(proposal.places, ask))
-        if check_quota(live.tenant, amounts) is not None:
+        held = live.dag.held(attempt.task, len(proposal.places), state.models_of(proposal.places, ask))
+        if check_quota(live.tenant, held) is not None:
             return False
     return not state.space.fits(proposal.places, ask)
 

@@ -53,7 +53,7 @@ def end_at_ms(state: State, attempt: AttemptId, now_ms: int) -> int:
     assert running is not None
     if item.state == "stopping":
         return max(now_ms + STOPPING_LEAST_MS, item.since_at_ms + running.stop_grace_ms)
-    duration_ms = state.forecast.duration_ms(live.row.project, live.row.name, task)
+    duration_ms = state.forecast.duration_ms(live.series, task)
     if not duration_ms:
         return FOREVER_MS
     began_at_ms = running.running_at_ms or now_ms

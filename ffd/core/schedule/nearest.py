@@ -195,4 +195,4 @@ def basis_of(state: State, who: AttemptId) -> Literal["", "declared", "learnt"]:
     task = live.dag.tasks[who.task]
     if task.timeouts.run_ms:
         return "declared"
-    return "learnt" if state.forecast.duration_ms(live.row.project, live.row.name, task) else ""
+    return "learnt" if state.forecast.duration_ms(live.series, task) else ""

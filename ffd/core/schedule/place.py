@@ -106,6 +106,8 @@ def _in_rank_order(rooms: Rooms, counts: Counts) -> Counts:
 def _one_node(rooms: Rooms, members: Ints | None, replicas: int, names: frozenset[str] = frozenset()) -> Counts | None:
     """All on one node: the best of those that have the room, the first of them."""
     room, score = rooms.room, rooms.score
+    if members is None and replicas == 1 and not names:  # where there is no room the score says so
+        return [(int(score.argmax()), 1)] if rooms.total else None
     if members is not None:
         room, score = room[members], score[members]
     elif not rooms.having[replicas:].any():
