@@ -134,15 +134,17 @@ def runtimes_ms(shape: int) -> list[int]:
     return [max(1, round(task["runtime_s"])) * MS for task in executions()[shape]["tasks"]]
 
 
-def duration_ms(one: Drawn, task: str) -> int:
-    job = one.gangs.get(task)
-    if job is not None:
-        return min(job.duration_s, LONGEST_S) * MS
-    return runtimes_ms(one.shape)[int(task[1:])]
+@cache
+def behaviours(shape: int) -> dict[str, Behaviour]:
+    """Of the tasks that are no gangs."""
+    return {f"t{k}": Behaviour(duration_ms=found) for k, found in enumerate(runtimes_ms(shape))}
 
 
 def behave(order: ef.Launch, one: Drawn) -> Behaviour:
-    return Behaviour(duration_ms=duration_ms(one, order.attempt.task))
+    job = one.gangs.get(order.attempt.task)
+    if job is None:
+        return behaviours(one.shape)[order.attempt.task]
+    return Behaviour(duration_ms=min(job.duration_s, LONGEST_S) * MS)
 
 
 def rules(nodes_count: int) -> Iterator[SetTenant | SetQuota]:

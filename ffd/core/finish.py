@@ -169,7 +169,8 @@ def task_ended(work: Work, event: ev.TaskEnded) -> None:
     if event.state == "failed" and not live.is_finally(event.task):
         _fail_fast(work, live, event.task)
     for child, need in live.dag.children.get(event.task, ()):
-        _judge(work, live, child, (need,))
+        if not live.tasks[child].unmet or not is_met(need, event.state):  # else it waits for others
+            _judge(work, live, child, (need,))
     _end_if_settled(work, live)
 
 

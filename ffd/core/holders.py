@@ -46,7 +46,8 @@ class Holders:
         self._fresh[attempt] = None
         self.has_priority(live)
         self.stamp += 1
-        if live.dag.tasks[attempt.task].resources.has_gpus:
+        ask = live.dag.tasks[attempt.task].resources
+        if ask.gpu_count or ask.mig_count:
             self._gpus_by_tenant.setdefault(live.tenant.path, {})[attempt] = held
             self.with_gpus.add(attempt)
             self.gpu_stamp += 1

@@ -25,9 +25,30 @@ COMPACT_COUNT = 1024  # a heap below this is never searched for entries that do 
 # attempt: the smallest goes first. `born`: admissions of the project when it became ready. `attempt`: its number of
 # attempts then. These two never decide between two items.
 Entry = tuple[int, int, int, int, int, int, int]
-IsTrue = Callable[[Entry, "Lane"], bool]
 NEVER = -1
 ANY_STAMP = -2
+
+
+class Truth:
+    """Who knows which entries still hold: State."""
+
+    def is_eligible(self, entry: Entry, lane: Lane) -> bool:
+        raise NotImplementedError
+
+
+class Bonus:
+    """What waiting earned an entry: a point for each `every_count` later admissions of its project, of which there were
+    `so_far_count` by now. Counted in admissions, not in time: no clock orders anything (S18)."""
+
+    __slots__ = ("every_count", "most", "so_far_count")
+
+    def __init__(self, so_far_count: int, every_count: int, most: int) -> None:
+        self.so_far_count = so_far_count
+        self.every_count = every_count
+        self.most = most
+
+    def of(self, entry: Entry) -> int:
+        return min(self.most, (self.so_far_count - entry[5]) // self.every_count)
 
 
 class Journal:
@@ -142,7 +163,7 @@ class Lane:
         self.count = 0  # entries, true or not
         self.compact_at_count = COMPACT_COUNT
 
-    def push(self, entries: list[Entry], is_true: IsTrue) -> None:
+    def push(self, entries: list[Entry], truth: Truth) -> None:
         """All of one level, ascending. A lane that doubled is rid of the entries that do not hold, so that dropped work
         does not pile up behind a blocked head."""
         heap = self.levels.setdefault(entries[0][0], [])
@@ -154,7 +175,7 @@ class Lane:
             heapify(heap)
         self.count += len(entries)
         if self.count >= self.compact_at_count and not self.journal.is_open:
-            self.keep(lambda entry: is_true(entry, self))
+            self.keep(lambda entry: truth.is_eligible(entry, self))
 
     def keep(self, is_wanted: Callable[[Entry], bool]) -> None:
         """Drop every entry that is not wanted, wherever it lies."""
@@ -169,19 +190,20 @@ class Lane:
         if not self.count:
             self.emptied.append(self)
 
-    def head(self, is_true: IsTrue, bonus: Callable[[Entry], int] | None) -> tuple[int, Entry] | None:
+    def head(self, truth: Truth, bonus: Bonus | None) -> tuple[int, Entry] | None:
         """(rank less what waiting earned, entry) of the most urgent one that still holds; drops those that do not."""
         best: tuple[int, Entry] | None = None
         levels = self.levels
         for level in levels if len(levels) == 1 else sorted(levels):
             heap = levels[level]
-            while heap and not is_true(heap[0], self):
+            while heap and not truth.is_eligible(heap[0], self):
                 entry = heappop(heap)
                 if self.journal.is_open:
                     self.journal.dropped(self, entry)
                 self.count -= 1
             if heap:
-                found = (level - bonus(heap[0]) if bonus else level, heap[0])
+                first = heap[0]
+                found = (level if bonus is None else level - bonus.of(first), first)
                 if best is None or found < best:
                     best = found
         if best is None and levels:
@@ -199,7 +221,7 @@ class Lane:
         for heap in self.levels.values():
             yield from heap
 
-    def ahead(self, urgency: tuple[int, Entry], bonus: Callable[[Entry], int] | None, most: int) -> Iterator[Entry]:
+    def ahead(self, urgency: tuple[int, Entry], bonus: Bonus | None, most: int) -> Iterator[Entry]:
         """Entries, true or not, that go before one of this (rank less what waiting earned, entry), in no order; at most
         `most`. What comes later in a heap is not walked."""
         left = most
@@ -207,7 +229,7 @@ class Lane:
             places = [0]
             while places and left:
                 at = places.pop()
-                if at < len(heap) and (level - bonus(heap[at]) if bonus else level, heap[at]) < urgency:
+                if at < len(heap) and (level - bonus.of(heap[at]) if bonus else level, heap[at]) < urgency:
                     left -= 1
                     places += (2 * at + 1, 2 * at + 2)
                     yield heap[at]

@@ -6,10 +6,10 @@ An index of State: filled by `State.apply`, read by `core.admit` and `core.sched
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Hashable, Iterator, Sequence
+from collections.abc import Container, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 
-from ffd.core.kinds import NEVER, Branch, Entry, IsTrue, Journal, Kind, Lane, Shape, duration_class
+from ffd.core.kinds import NEVER, Bonus, Branch, Entry, Journal, Kind, Lane, Shape, Truth, duration_class
 from ffd.core.spec import Gang, Resources, Task
 from ffd.core.tenancy import Tenancy, Tenant
 
@@ -62,10 +62,10 @@ class Lanes:
         self.projects[project] = self.projects.get(project, 0) + 1
         return found
 
-    def push(self, lane: Lane, entries: list[Entry], is_true: IsTrue) -> None:
+    def push(self, lane: Lane, entries: list[Entry], truth: Truth) -> None:
         """Ascending entries of one level."""
         self._keep_level(lane, entries[0][0])
-        lane.push(entries, is_true)
+        lane.push(entries, truth)
         lane.kind.held_at = (NEVER, NEVER)  # there may be another head
         self.news[lane] = None
         self.is_dirty = True
@@ -245,8 +245,6 @@ class Lanes:
                 self.journal.changes(level, "served_at_count")
             level.served_at_count = self.admitted_count
 
-    def bonus(self, lane: Lane, every_count: int, most: int) -> Callable[[Entry], int]:
-        """What waiting earned an entry of this lane: a point for each `every_count` later admissions of its project.
-        Counted in admissions, not in time: no clock orders anything (S18)."""
-        so_far = self.admitted.get(lane.project, 0)
-        return lambda entry: min(most, (so_far - entry[5]) // every_count)
+    def bonus(self, lane: Lane, every_count: int, most: int) -> Bonus:
+        """What waiting earned the entries of this lane."""
+        return Bonus(self.admitted.get(lane.project, 0), every_count, most)

@@ -16,7 +16,7 @@ from ffd.core.dag import Dag, is_met
 from ffd.core.forecast import Forecast, Learnt
 from ffd.core.health import Health, NodeMark, closed_text
 from ffd.core.holders import Holders
-from ffd.core.kinds import Entry, Lane, Shape
+from ffd.core.kinds import Entry, Lane, Shape, Truth
 from ffd.core.lanes import Lanes
 from ffd.core.limits import Limits
 from ffd.core.live import LiveTask, LiveWorkflow, Placed
@@ -44,7 +44,7 @@ Current = tuple[LiveWorkflow, LiveTask, Item, Attempt]  # an attempt that is its
 FEW_COUNT = 8  # lanes of a workflow that are kept, whether or not anything is in them
 
 
-class Memory:
+class Memory(Truth):
     """All live workflows, the nodes, the ready queue. Instantiable any number of times; no I/O, no clock."""
 
     def __init__(self, limits: Limits | None = None, policy: Policy | None = None) -> None:
@@ -295,7 +295,7 @@ class Memory:
             born = self.lanes.admitted.get(lane.project, 0)
             items = live.tasks[name].items
             entries = [(rank, live.row.id, -tail_ms, order, number, born, items[number].number) for number in numbers]
-            self.lanes.push(lane, entries, self.is_eligible)
+            self.lanes.push(lane, entries, self)
             if lane not in live.lanes:
                 if len(live.lanes) >= FEW_COUNT and len(live.lanes).bit_count() == 1:  # each time it doubled
                     live.lanes = {other: None for other in live.lanes if other.count}

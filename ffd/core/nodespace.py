@@ -72,7 +72,8 @@ class NodeSpace:
     def take(self, place: Place, ask: Resources) -> None:
         """Reserve; what `place` names must be free."""
         self._shift(ask, -1)
-        self.gpu_slots += ask.has_gpus
+        if ask.gpu_count or ask.mig_count:
+            self.gpu_slots += 1
         if place.gpus:
             self._shift_gpus(place, -place.gpu_millis)
         if place.mig:
@@ -81,7 +82,8 @@ class NodeSpace:
 
     def give(self, place: Place, ask: Resources) -> None:
         self._shift(ask, 1)
-        self.gpu_slots -= ask.has_gpus
+        if ask.gpu_count or ask.mig_count:
+            self.gpu_slots -= 1
         if place.gpus:
             self._shift_gpus(place, place.gpu_millis)
         if place.mig:  # the node may have come back with fewer

@@ -32,7 +32,7 @@ def replica_started(work: Work, report: reports.ReplicaStarted) -> None:
     _, _, item, live = found
     if item.state != "launching" or not _is_news(live, report.rank) or report.rank in live.started:
         return
-    if len(_seen(live) | {report.rank}) < len(live.places):
+    if len(live.places) > 1 and len(_seen(live) | {report.rank}) < len(live.places):
         work.emit(ev.ReplicaStarted(report.attempt, report.rank))
     else:
         work.emit(ev.AttemptRunning(report.attempt))
@@ -59,7 +59,7 @@ def replica_exited(work: Work, report: reports.ReplicaExited) -> None:
     spec = live.dag.tasks[report.attempt.task]
     outputs: dict[str, Any] = {}
     cause = _cause_of(report, attempt, work.state.limits.tail_bytes)
-    if cause is None:
+    if cause is None and report.outputs:
         try:
             is_text = not report.outputs_are_json
             outputs = typed_outputs(spec, report.outputs, attempt.outputs, work.state.limits, is_text=is_text)
@@ -146,13 +146,12 @@ def _outcome(attempt: Attempt, cause: Cause | None) -> tuple[Outcome, Cause | No
 
 def _cause_of(report: reports.ReplicaExited, attempt: Attempt, tail_bytes: int) -> Cause | None:
     """Why a replica's exit is a failure; None when it is none."""
-    tail, node = _cut(report.tail, tail_bytes), attempt.places[report.rank].node
-    if report.exit_code == 0 and not report.signal and not report.kind:
-        if report.output_fault:
-            return Cause(
-                "output", report.output_fault[:tail_bytes], rank=report.rank, exit_code=0, tail=tail, node=node
-            )
+    is_well = report.exit_code == 0 and not report.signal and not report.kind
+    if is_well and not report.output_fault:
         return None
+    tail, node = _cut(report.tail, tail_bytes), attempt.places[report.rank].node
+    if is_well:
+        return Cause("output", report.output_fault[:tail_bytes], rank=report.rank, exit_code=0, tail=tail, node=node)
     message = report.message[:tail_bytes] or _exit_words(report)
     return Cause(_kind(report.kind), message, report.rank, report.exit_code, report.signal, tail, node=node)
 

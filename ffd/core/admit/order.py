@@ -8,20 +8,24 @@ workflow. Called by `core.schedule.cycle`. Never here: whether it fits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from heapq import heapify, heappop, heappush, heapreplace
-from typing import NamedTuple
+
+import msgspec
 
 from ffd.core.admit.quota import QuotaBlock
 from ffd.core.admit.share import own_share_billionths, share_billionths
-from ffd.core.kinds import Branch, Entry, Key, Kind, Lane, Shape
+from ffd.core.kinds import Bonus, Branch, Entry, Key, Kind, Lane, Shape
 from ffd.core.state import State
 from ffd.core.tenancy import Tenant
 
 SPARE_COUNT = 16  # old items that a heap may hold before it is rid of them
 
 
-class Candidate(NamedTuple):
+Urgency = tuple[tuple[Key, ...], int, Entry, int]  # the fields of a candidate by which they are ordered
+
+
+class Candidate(msgspec.Struct, frozen=True, gc=False):
     """The next one of its kind. Ordered by the keys along its path in the tenant tree, then by urgency."""
 
     path: tuple[Key, ...]
@@ -29,6 +33,10 @@ class Candidate(NamedTuple):
     entry: Entry
     order: int  # of the kind: no two are equal up to here
     lane: Lane
+
+    def urgency(self) -> Urgency:
+        """The smallest goes first."""
+        return self.path, self.rank, self.entry, self.order
 
 
 def peek(state: State, kind: Kind, order: int) -> Candidate | None:
@@ -38,7 +46,10 @@ def peek(state: State, kind: Kind, order: int) -> Candidate | None:
             head = _head(state, lane)
             return None if head is None else Candidate((), *head, order, lane)
     found = _best(state, kind.root, ())
-    return None if found is None else Candidate(found[0], *found[1], order, found[2])
+    if found is None:
+        return None
+    path, (rank, entry), lane = found
+    return Candidate(path, rank, entry, order, lane)
 
 
 def head_of(state: State, lane: Lane) -> Candidate | None:
@@ -88,10 +99,10 @@ def _head(state: State, lane: Lane, *, is_all: bool = False) -> tuple[int, Entry
         is_seen = lane.looked_in_cycle == state.lanes.cycle_count
         if is_seen or lane.kind.shape not in state.reservations:
             return None
-    return lane.head(state.is_eligible, bonus_of(state, lane))
+    return lane.head(state, bonus_of(state, lane))
 
 
-def bonus_of(state: State, lane: Lane) -> Callable[[Entry], int] | None:
+def bonus_of(state: State, lane: Lane) -> Bonus | None:
     """What waiting earned the entries of this lane; None = nothing."""
     policy = state.policy
     most = policy.aging_points_count if policy.order == "fair" else 0
@@ -248,7 +259,7 @@ class Heads:
         self._kinds = kinds
         refresh(state)
         found = (peek(state, kind, order) for order, kind in enumerate(kinds))
-        self._heap = [candidate for candidate in found if candidate is not None]
+        self._heap = [(candidate.urgency(), candidate) for candidate in found if candidate is not None]
         heapify(self._heap)
 
     def next(self, done: set[Shape]) -> Candidate | None:
@@ -256,20 +267,21 @@ class Heads:
         out."""
         heap = self._heap
         while heap:
-            seen = heap[0]
-            if self._kinds[seen.order].shape in done:
+            seen, candidate = heap[0]
+            kind = self._kinds[candidate.order]
+            if kind.shape in done:
                 heappop(heap)
                 continue
             refresh(self._state)
-            fresh = peek(self._state, self._kinds[seen.order], seen.order)
+            fresh = peek(self._state, kind, candidate.order)
             if fresh is None:
                 heappop(heap)
-            elif fresh[:3] == seen[:3]:
+                continue
+            urgency = fresh.urgency()
+            if urgency != seen:
+                heapreplace(heap, (urgency, fresh))
+            if heap[0][0] == urgency:
                 return fresh
-            else:
-                heapreplace(heap, fresh)
-                if heap[0] is fresh:
-                    return fresh
         return None
 
     def drop(self) -> None:

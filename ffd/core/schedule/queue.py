@@ -91,7 +91,7 @@ def _before(tenant: str, key: Key, mine: Key) -> Before:
 
 
 def _has_work(state: State, branch: Branch) -> bool:
-    if branch.lane is not None and branch.lane.head(state.is_eligible, None) is not None:
+    if branch.lane is not None and branch.lane.head(state, None) is not None:
         return True
     return any(_has_work(state, child) for child in branch.children.values())
 
@@ -103,7 +103,7 @@ def _own(state: State, lane: Lane, it: Subject) -> tuple[int, int, int, bool]:
     stands = _stands(lane, entry, it.key)
     if stands is None:
         return 0, GANGS_LOOKED_COUNT, 0, False
-    mine = (stands[0] - bonus(stands) if bonus else stands[0], stands)
+    mine = (stands[0] - bonus.of(stands) if bonus else stands[0], stands)
     counts = [0, 0, 0]
     left = GANGS_LOOKED_COUNT
     for branch in state.lanes.branches.get(lane.branch.tenant.path, {}).values():

@@ -60,7 +60,8 @@ class Scorer(Protocol):
 class BestFit:
     """Least is left: cpu and GPUs as shares of the largest node's, then slots."""
 
-    stamp, few_count = 0, FEW_KNOWN_COUNT
+    stamp: int = 0
+    few_count: int = FEW_KNOWN_COUNT
 
     def __init__(self, space: Space, mirror: Mirror) -> None:
         self._mirror = mirror
