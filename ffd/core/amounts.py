@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from ffd.core.document.scalars import Wrong, size_bytes
 from ffd.core.model import Node
@@ -20,9 +20,9 @@ Amounts = Mapping[str, int]
 
 BYTES = frozenset({"memory", "storage"})
 COUNTS = frozenset({"pods", "workflows"})
-MODEL_PREFIX = "gpus/"
+MODEL_PREFIX: Final = "gpus/"
 RESOURCES = ("gpus", "cpus", "memory", "storage", "pods", "workflows")
-GPU_MILLIS = 1_000
+GPU_MILLIS: Final = 1_000
 GPU_SLICES = 7  # compute slices of a GPU that is cut by MIG
 LARGEST = 2.0**60  # of any amount, in its unit
 

@@ -16,7 +16,7 @@ class Dag:
     """`tasks` maps every task (main and finally) by name; `order` numbers them in document order, finally tasks last.
 
     `children[name]` are (child, need) edges; finally tasks have edges only among themselves. `followers[name]`: whose
-    gangs go where this one's are (`with`).
+    gangs go where this one's are (`with`). `has_bounds`: there is a `max_parallel` somewhere.
     """
 
     __slots__ = (
@@ -28,6 +28,7 @@ class Dag:
         "children",
         "finally_names",
         "followers",
+        "has_bounds",
         "main_names",
         "names",
         "order",
@@ -49,6 +50,7 @@ class Dag:
             for name in task.gang.topology_with:
                 self.followers.setdefault(name, []).append(task)
         self._held: dict[tuple[str, int, tuple[str, ...]], Amounts] = {}
+        self.has_bounds = bool(spec.max_parallel) or any(task.max_parallel for task in self.tasks.values())
         self._literal = bytes(map(is_literal, self.tasks.values()))
         self._scope: Scope | None = None
         self._tails: dict[str, int] | None = None

@@ -7,11 +7,12 @@ learnt first makes room. Never here: deciding anything; a forecast only ever mov
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from ffd.core.spec import Task
 
-LEARN_FROM_MS = 1_000  # shorter attempts teach nothing that matters, and would cost a row each
-SLOW_COUNT = 10  # samples after which a new one counts for a tenth
+LEARN_FROM_MS: Final = 1_000  # shorter attempts teach nothing that matters, and would cost a row each
+SLOW_COUNT: Final = 10  # samples after which a new one counts for a tenth
 
 Learnt = tuple[int, str, int, int]  # sequence (its slot is sequence % bound), name, attempts, mean_ms
 
@@ -24,7 +25,7 @@ class Forecast:
 
     def __init__(self, bound_count: int) -> None:
         self._bound_count = bound_count
-        self._slots: dict[int, str] = {}
+        self._slots: dict[int, tuple[str, str]] = {}  # -> series, task
         self._found: dict[str, dict[str, Learnt]] = {}
         self.next_sequence = 0
 
@@ -33,7 +34,7 @@ class Forecast:
         known = self.learnt(series, task)
         if known is None:
             learnt = (self.next_sequence, f"{series}/{task}", 1, duration_ms)
-            return self.keep(learnt), learnt
+            return self._take(series, task, learnt), learnt
         sequence, name, count, mean_ms = known
         count += 1
         learnt = (sequence, name, count, mean_ms + (duration_ms - mean_ms) // min(count, SLOW_COUNT))
@@ -41,20 +42,28 @@ class Forecast:
         return sequence % self._bound_count, learnt
 
     def keep(self, learnt: Learnt) -> int:
-        """Take in a row, new or as stored. Returns its slot; the name that had it is forgotten."""
-        sequence, name = learnt[:2]
+        """Take in a row as stored. Returns its slot; the name that had it is forgotten."""
+        series, _, task = learnt[1].rpartition("/")
+        return self._take(series, task, learnt)
+
+    def _take(self, series: str, task: str, learnt: Learnt) -> int:
+        sequence = learnt[0]
         slot = sequence % self._bound_count
         old = self._slots.get(slot)
-        if old is not None and old != name:
-            series, _, task = old.rpartition("/")
-            del self._found[series][task]
-            if not self._found[series]:
-                del self._found[series]
-        self._slots[slot] = name
-        series, _, task = name.rpartition("/")
+        if old is not None:
+            self._forget(*old, slot)
+        self._slots[slot] = (series, task)
         self._found.setdefault(series, {})[task] = learnt
         self.next_sequence = max(self.next_sequence, sequence + 1)
         return slot
+
+    def _forget(self, series: str, task: str, slot: int) -> None:
+        """Unless it has another slot by now (rows may be of a time when there were more)."""
+        known = self.learnt(series, task)
+        if known is not None and known[0] % self._bound_count == slot:
+            del self._found[series][task]
+            if not self._found[series]:
+                del self._found[series]
 
     def knows(self, series: str) -> bool:
         """Is anything learnt of any task of these?"""

@@ -14,19 +14,20 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 from heapq import heapify, heappop, heappush
+from typing import Final
 
 from ffd.core.amounts import amounts
 from ffd.core.spec import Gang, Resources
 from ffd.core.tenancy import Tenant
 
-COMPACT_COUNT = 1024  # a heap below this is never searched for entries that do not hold
+COMPACT_COUNT: Final = 1024  # a heap below this is never searched for entries that do not hold
 
 # rank (-priority, or what the policy orders by), workflow, -remaining critical path, order of the task, item, born,
 # attempt: the smallest goes first. `born`: admissions of the project when it became ready. `attempt`: its number of
 # attempts then. These two never decide between two items.
 Entry = tuple[int, int, int, int, int, int, int]
-NEVER = -1
-ANY_STAMP = -2
+NEVER: Final = -1
+ANY_STAMP: Final = -2
 
 
 class Truth:
@@ -285,6 +286,12 @@ class Branch:
             for child in refused:
                 child.is_closed = child.is_own_closed = False
                 child.offer()
+
+    def forget(self) -> None:
+        """Nothing is below it any more. What is left of it in the heap of its parent is old; its own is emptied now,
+        else all that was in it would wait for the collector of circles."""
+        self.is_queued, self.key = False, None
+        self.heap, self.fresh, self.refused = [], [], []
 
     def reopen(self) -> None:
         self.open()

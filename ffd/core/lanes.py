@@ -209,7 +209,7 @@ class Lanes:
             del known[branch.kind.key]
             if not known:
                 del self.branches[branch.tenant.path]
-            branch.is_queued, branch.key = False, None  # what is left of it in a heap is old
+            branch.forget()
             if branch.parent is None:
                 self._forget(branch.kind)
                 return

@@ -69,7 +69,8 @@ class LiveWorkflow:
         self.tails: dict[str, int] = {}  # task -> longest path from it, ms; filled when first asked
 
     def is_finally(self, task: str) -> bool:
-        return self.dag.order[task] >= len(self.dag.main_names)
+        dag = self.dag
+        return bool(dag.finally_names) and dag.order[task] >= len(dag.main_names)
 
     def is_doomed(self, task: str) -> bool:
         """Will nothing of this task start any more? Finally tasks still do after a verdict, unless `skip_finally`."""
@@ -78,7 +79,8 @@ class LiveWorkflow:
     # ---------------------------------------------------------------------------------------------- max_parallel
 
     def is_bounded(self, name: str) -> bool:
-        return bool(self.dag.spec.max_parallel or self.dag.tasks[name].max_parallel)
+        dag = self.dag
+        return dag.has_bounds and bool(dag.spec.max_parallel or dag.tasks[name].max_parallel)
 
     def holds_place(self, name: str, number: int) -> bool:
         """May this item be scheduled, as far as `max_parallel` is concerned?"""
@@ -108,6 +110,8 @@ class LiveWorkflow:
 
     def give_place(self, name: str, number: int) -> Placed:
         """This item needs its place no more, if it held one. Returns who moves up and may be scheduled now."""
+        if not self.placed:
+            return []
         place = (self.dag.order[name], number)
         if place not in self.placed:
             return []

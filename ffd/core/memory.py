@@ -7,7 +7,7 @@ loading only; read by the stages. Never here: what an event changes (state), or 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Self, cast
+from typing import Any, Final, Self, cast
 
 import msgspec
 
@@ -41,7 +41,7 @@ _decode_key = msgspec.msgpack.Decoder(tuple[int, str, str, int]).decode
 
 Current = tuple[LiveWorkflow, LiveTask, Item, Attempt]  # an attempt that is its item's live one, and whose it is
 
-FEW_COUNT = 8  # lanes of a workflow that are kept, whether or not anything is in them
+FEW_COUNT: Final = 8  # lanes of a workflow that are kept, whether or not anything is in them
 
 
 class Memory(Truth):

@@ -9,7 +9,7 @@ else a `Template`.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -56,7 +56,7 @@ class Need(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     outcome: NeedOutcome = "success"
 
 
-WHOLE_MILLIS = 1000  # thousandths of a whole GPU; one object, so that `omit_defaults` knows it
+WHOLE_MILLIS: Final = 1000  # thousandths of a whole GPU; one object, so that `omit_defaults` knows it
 
 
 class Resources(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -49,7 +49,7 @@ Hook = Callable[[int, Any], None]
 
 # A simulated daemon holds what a trace asks for; a cycle goes on until it is done.
 UNBOUNDED = Limits(live_workflows_count=1 << 60, live_tasks_count=1 << 60, fanout_items_count=1 << 60)
-GC_THRESHOLD = (100_000, 50, 1_000)
+GC_THRESHOLD = (1_000_000, 50, 1_000)
 REFUSALS_COUNT = 20  # refused inputs that are kept with their instant; all are counted
 TERM, KILL = 15, 9
 LEAST_STALE_COUNT = 1_000  # settings in the heap of timers that no longer count, before a clean-up is worth it
@@ -97,7 +97,8 @@ class World:
         self._check_every_count = check_every_count
         self._hooks: dict[type, tuple[Hook, ...]] = {NodesChanged: (self._lose,)}
         self._soon: list[AnyInput] = []  # due at this instant, because of what the last step did
-        self._exits: list[tuple[int, int, AttemptId]] = []
+        self._exits: dict[int, list[tuple[int, AttemptId]]] = {}  # by instant, in the order in which they were set
+        self._exits_at_ms: list[int] = []  # a heap of those instants
         self._living: dict[AttemptId, _Living] = {}
         self._done_ms: dict[tuple[int, str, int], int] = {}  # saved by stopped attempts, by item
         self._timers: list[tuple[int, int, Timer]] = []
@@ -156,15 +157,12 @@ class World:
 
     def _next_at_ms(self) -> int | None:
         """When the next thing happens; what no longer counts leaves the heaps here."""
-        exits, timers, feeds, living = self._exits, self._timers, self._feeds, self._living
-        while exits:
-            found = living.get(exits[0][2])
-            if found is not None and found.token == exits[0][1]:
-                break
-            heappop(exits)  # stopped meanwhile, or lost with its node
+        exits, timers, feeds = self._exits_at_ms, self._timers, self._feeds
+        while exits and not any(self._is_due(*entry) for entry in self._exits[exits[0]]):
+            del self._exits[heappop(exits)]  # stopped meanwhile, or lost with their nodes
         while timers and not self._is_set(*timers[0]):
             heappop(timers)
-        first = exits[0][0] if exits else None
+        first = exits[0] if exits else None
         if feeds and (first is None or feeds[0][0] < first):
             first = feeds[0][0]
         return timers[0][0] if timers and (first is None or timers[0][0] < first) else first
@@ -173,12 +171,12 @@ class World:
         """All inputs of this instant in their order, as one step; its effects, its events."""
         now_ms = self.now_ms
         inputs, self._soon = self._soon, []
-        exits = self._exits
-        while exits and exits[0][0] <= now_ms:
-            _, token, attempt = heappop(exits)
-            living = self._living.get(attempt)
-            if living is not None and living.token == token:
-                self._exit(attempt, living, inputs)
+        exits = self._exits_at_ms
+        while exits and exits[0] <= now_ms:
+            for token, attempt in self._exits.pop(heappop(exits)):
+                living = self._living.get(attempt)
+                if living is not None and living.token == token:
+                    self._exit(attempt, living, inputs)
         if self._timers and self._timers[0][0] <= now_ms:
             self._fire(inputs)
         tags = self._take_fed(inputs) if self._feeds and self._feeds[0][0] <= now_ms else None
@@ -251,7 +249,18 @@ class World:
             duration_ms -= self._done_ms.get((attempt.workflow, attempt.task, attempt.item), 0)
         self._sequence = token = self._sequence + 1
         self._living[attempt] = _Living(token, order.places, began_at_ms, behaviour, order.keeps_checkpoint)
-        heappush(self._exits, (max(now_ms, began_at_ms + duration_ms), token, attempt))
+        self._end_at(max(now_ms, began_at_ms + duration_ms), token, attempt)
+
+    def _end_at(self, at_ms: int, token: int, attempt: AttemptId) -> None:
+        due = self._exits.get(at_ms)
+        if due is None:
+            due = self._exits[at_ms] = []
+            heappush(self._exits_at_ms, at_ms)
+        due.append((token, attempt))
+
+    def _is_due(self, token: int, attempt: AttemptId) -> bool:
+        living = self._living.get(attempt)
+        return living is not None and living.token == token
 
     def _exit(self, attempt: AttemptId, living: _Living, inputs: list[AnyInput]) -> None:
         """The whole gang is gone: by itself, or because it was told to stop."""
@@ -284,7 +293,7 @@ class World:
         living.signal = KILL if living.behaviour.ignores_term or order.grace_ms <= 0 else TERM
         self._sequence = living.token = self._sequence + 1
         at_ms = self.now_ms + (order.grace_ms if waits else 0)
-        heappush(self._exits, (at_ms, living.token, order.attempt))
+        self._end_at(at_ms, living.token, order.attempt)
 
     def _lose(self, at_ms: int, event: NodesChanged) -> None:
         """What ran on nodes that are gone is gone with them, and the rest of its gang."""

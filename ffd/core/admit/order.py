@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush, heapreplace
+from typing import Final
 
 import msgspec
 
@@ -19,7 +20,7 @@ from ffd.core.kinds import Bonus, Branch, Entry, Key, Kind, Lane, Shape
 from ffd.core.state import State
 from ffd.core.tenancy import Tenant
 
-SPARE_COUNT = 16  # old items that a heap may hold before it is rid of them
+SPARE_COUNT: Final = 16  # old items that a heap may hold before it is rid of them
 
 
 Urgency = tuple[tuple[Key, ...], int, Entry, int]  # the fields of a candidate by which they are ordered

@@ -14,10 +14,12 @@ Workloads", SoCC 2013. Pure; read by `admit.order` and views.
 
 from __future__ import annotations
 
+from typing import Final
+
 from ffd.core.amounts import Amounts
 from ffd.core.tenancy import Tenancy, Tenant
 
-BILLION = 10**9
+BILLION: Final = 1_000_000_000
 
 
 def share_billionths(tenancy: Tenancy, tenant: Tenant) -> int:
@@ -49,9 +51,10 @@ def _counted(tenancy: Tenancy, tenant: Tenant) -> Amounts:
 def _dominant(tenancy: Tenancy, usage: Amounts) -> tuple[str, int]:
     capacity, best, most = tenancy.capacity, "", 0
     for resource, used in usage.items():
-        if resource == "workflows":
+        there = capacity.get(resource, 0)
+        if not there and resource == "workflows":
             continue
-        part = used * BILLION // capacity[resource] if resource in capacity else BILLION
+        part = used * BILLION // there if there else BILLION
         if part > most or (part == most and (not best or resource < best)):
             best, most = resource, part
     return best, most

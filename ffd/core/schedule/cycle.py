@@ -13,6 +13,8 @@ Called by `core.step`, which applies each proposal before it asks for the next. 
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from ffd.core.admit.order import Candidate, Heads, close, head_of
@@ -39,9 +41,9 @@ from ffd.core.schedule.reserve import (
 from ffd.core.spec import Task
 from ffd.core.state import State
 
-ADMISSION_UNITS = 8  # what an admission costs the step, beside finding its place
-NODES_A_UNIT = 256  # nodes that one placement may look at for one unit of work
-HOLDERS_A_UNIT = 16  # attempts that a reservation or a preemption may look at for one unit of work
+ADMISSION_UNITS: Final = 8  # what an admission costs the step, beside finding its place
+NODES_A_UNIT: Final = 256  # nodes that one placement may look at for one unit of work
+HOLDERS_A_UNIT: Final = 16  # attempts that a reservation or a preemption may look at for one unit of work
 
 
 class Proposal(msgspec.Struct, frozen=True, gc=False):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +31,11 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 GPU_FREE_FIRST = 1e6  # what asks no GPU goes where there is none, before all else
-FIT_WEIGHT = 100.0  # thousandths of fragmentation that a node's whole size of bestfit is worth
+FIT_WEIGHT: Final = 100.0  # thousandths of fragmentation that a node's whole size of bestfit is worth
 FEW_COUNT, FEW_KNOWN_COUNT = 8, 32  # nodes that are judged one by one: when most must be worked out, when few must
 LATELY_COUNT = 1_000  # questions after which older ones count half
 KNOWN_MOST_COUNT = 20_000  # states of nodes whose gain is remembered
-FRONT_WEIGHT = 0.1  # thousandths of fragmentation that one place further to the front of the inventory is worth
+FRONT_WEIGHT: Final = 0.1  # thousandths of fragmentation that one place further to the front of the inventory is worth
 
 
 class Scorer(Protocol):
