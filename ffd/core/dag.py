@@ -16,12 +16,12 @@ class Dag:
     """`tasks` maps every task (main and finally) by name; `order` numbers them in document order, finally tasks last.
 
     `children[name]` are (child, need) edges; finally tasks have edges only among themselves. `followers[name]`: whose
-    gangs go where this one's are (`with`). `has_bounds`: there is a `max_parallel` somewhere.
+    gangs go where this one's are (`with`). `has_bounds`: there is a `max_parallel` somewhere. `timed`: tasks that
+    may have a timer while they wait or run; `with_expressions`: that are launched with some. These are asked only.
     """
 
     __slots__ = (
         "_held",
-        "_literal",
         "_programs",
         "_scope",
         "_tails",
@@ -34,6 +34,8 @@ class Dag:
         "order",
         "spec",
         "tasks",
+        "timed",
+        "with_expressions",
     )
 
     def __init__(self, spec: Spec) -> None:
@@ -51,7 +53,8 @@ class Dag:
                 self.followers.setdefault(name, []).append(task)
         self._held: dict[tuple[str, int, tuple[str, ...]], Amounts] = {}
         self.has_bounds = bool(spec.max_parallel) or any(task.max_parallel for task in self.tasks.values())
-        self._literal = bytes(map(is_literal, self.tasks.values()))
+        self.timed = frozenset(task.name for task in self.tasks.values() if is_timed(task))
+        self.with_expressions = frozenset(task.name for task in self.tasks.values() if not is_literal(task))
         self._scope: Scope | None = None
         self._tails: dict[str, int] | None = None
         self._programs: dict[tuple[str, str, bool, Expect], Program] = {}
@@ -67,10 +70,6 @@ class Dag:
             scope = base.for_task_once(is_final=is_final) if once else base.for_task(task, is_final=is_final)
             found = self._programs[key] = compile_expr(source, scope, expect=expect)
         return found
-
-    def is_literal(self, name: str) -> bool:
-        """Is there no expression in what it is launched with?"""
-        return self._literal[self.order[name]] > 0
 
     def held(self, name: str, replicas: int, models: tuple[str, ...]) -> Amounts:
         """What a placed gang of this task holds (`amounts.amounts_on`)."""
@@ -117,6 +116,12 @@ class Dag:
     def roots(self, names: tuple[str, ...]) -> Iterator[str]:
         """Those of `names` that need nothing, in document order."""
         return (name for name in names if not self.tasks[name].needs)
+
+
+def is_timed(task: Task) -> bool:
+    """May it have a timer while it waits or runs (one for its backoff does not count)?"""
+    limits = task.timeouts
+    return bool(limits.run_ms or limits.queue_ms or limits.start_ms or limits.idle_ms or task.gang.min_replicas)
 
 
 def is_literal(task: Task) -> bool:

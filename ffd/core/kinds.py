@@ -11,6 +11,7 @@ are still true. Never here: what a share is (core.admit.share), or where a gang 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 from heapq import heapify, heappop, heappush
@@ -30,11 +31,11 @@ NEVER: Final = -1
 ANY_STAMP: Final = -2
 
 
-class Truth:
+class Truth(ABC):
     """Who knows which entries still hold: State."""
 
-    def is_eligible(self, entry: Entry, lane: Lane) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def is_eligible(self, entry: Entry, lane: Lane) -> bool: ...
 
 
 class Bonus:

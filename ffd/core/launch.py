@@ -37,18 +37,26 @@ def begin(work: Work, event: ev.ItemAdmitted) -> None:
 def start(work: Work, event: ev.AttemptLaunching) -> None:
     """Effects of a launch: the order, and its timers."""
     work.effect(work.orders.pop(event.attempt))
-    live = work.state.workflows[event.attempt.workflow]
-    timeouts = live.dag.tasks[event.attempt.task].timeouts
-    if timeouts.queue_ms or live.dag.tasks[event.attempt.task].gang.min_replicas:
+    task = _if_timed(work, event.attempt)
+    if task is None:
+        return
+    if task.timeouts.queue_ms or task.gang.min_replicas:
         work.effect(effects.ClearTimers(_waiting_as(event.attempt)))
-    if timeouts.start_ms:
-        work.effect(effects.SetTimer(Timer("start", event.attempt), work.now_ms + timeouts.start_ms))
+    if task.timeouts.start_ms:
+        work.effect(effects.SetTimer(Timer("start", event.attempt), work.now_ms + task.timeouts.start_ms))
 
 
 def watch_run(work: Work, event: ev.AttemptRunning) -> None:
     """Timers of a running attempt."""
-    live = work.state.workflows[event.attempt.workflow]
-    _run_timers(work, event.attempt, live.dag.tasks[event.attempt.task], work.now_ms)
+    task = _if_timed(work, event.attempt)
+    if task is not None:
+        _run_timers(work, event.attempt, task, work.now_ms)
+
+
+def _if_timed(work: Work, attempt: AttemptId) -> Task | None:
+    """The task of this attempt; None when no timer of it can be set: of most tasks none can."""
+    dag, name = work.state.workflows[attempt.workflow].dag, attempt.task
+    return dag.tasks[name] if name in dag.timed else None
 
 
 def stop(work: Work, event: ev.AttemptStopping) -> None:
@@ -58,8 +66,8 @@ def stop(work: Work, event: ev.AttemptStopping) -> None:
 
 
 def settle(work: Work, event: ev.AttemptEnded) -> None:
-    timeouts = work.state.workflows[event.attempt.workflow].dag.tasks[event.attempt.task].timeouts
-    if timeouts.run_ms or timeouts.start_ms or timeouts.idle_ms:
+    task = _if_timed(work, event.attempt)
+    if task is not None and (task.timeouts.run_ms or task.timeouts.start_ms or task.timeouts.idle_ms):
         work.effect(effects.ClearTimers(event.attempt))
     work.effect(effects.Settled(event.attempt))
 
@@ -69,9 +77,12 @@ def wait_backoff(work: Work, event: ev.ItemBackedOff) -> None:
 
 
 def watch_queue(work: Work, event: ev.TaskOpened) -> None:
-    task = work.state.workflows[event.workflow].dag.tasks[event.task]
+    live = work.state.workflows[event.workflow]
+    if event.task not in live.dag.timed:
+        return
+    task = live.dag.tasks[event.task]
     if task.timeouts.queue_ms or task.gang.min_replicas:
-        before = work.state.workflows[event.workflow].tasks[event.task].row.attempts_before
+        before = live.tasks[event.task].row.attempts_before
         for number in range(event.item_count):
             _queue_timers(work, AttemptId(event.workflow, event.task, number, before), task, work.now_ms)
 
@@ -108,7 +119,8 @@ def make_order(work: Work, attempt: AttemptId) -> effects.Launch:
     assert found is not None
     live, _, item, running = found
     task = live.dag.tasks[attempt.task]
-    texts = _literal(task) if live.dag.is_literal(attempt.task) else _evaluated(task, Values(live, task, attempt.item))
+    is_plain = attempt.task not in live.dag.with_expressions
+    texts = _literal(task) if is_plain else _evaluated(task, Values(live, task, attempt.item))
     argv, with_, env, files, workdir, checkpoint_path = texts
     return effects.Launch(
         attempt,

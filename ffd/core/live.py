@@ -110,8 +110,6 @@ class LiveWorkflow:
 
     def give_place(self, name: str, number: int) -> Placed:
         """This item needs its place no more, if it held one. Returns who moves up and may be scheduled now."""
-        if not self.placed:
-            return []
         place = (self.dag.order[name], number)
         if place not in self.placed:
             return []

@@ -278,7 +278,8 @@ class Memory(Truth):
 
     def _leave(self, live: LiveWorkflow, name: str, number: int) -> None:
         """This item needs its place under `max_parallel` no more, if it held one: others move up."""
-        self._push(live, live.give_place(name, number))
+        if live.placed:
+            self._push(live, live.give_place(name, number))
 
     def _push(self, live: LiveWorkflow, placed: Placed) -> None:
         for name, numbers in placed:

@@ -174,15 +174,17 @@ class Space:
     def fits(self, places: tuple[Place, ...], ask: Resources) -> str:
         """Why these replicas do not fit now, where they say; "" when they do. Exact: closed nodes, taints, indices,
         fractions."""
+        if len(places) == 1:
+            return self._fits_there(places[0].node, list(places), ask)
         by_node: dict[str, list[Place]] = {}
         for place in places:
             by_node.setdefault(place.node, []).append(place)
-        for name, there in by_node.items():
-            space = self.nodes.get(name)
-            reason = "is not in the inventory" if space is None else space.lacks(there, ask)
-            if reason:
-                return f"{name} {reason}"
-        return ""
+        return next(filter(None, (self._fits_there(name, there, ask) for name, there in by_node.items())), "")
+
+    def _fits_there(self, name: str, places: list[Place], ask: Resources) -> str:
+        space = self.nodes.get(name)
+        reason = "is not in the inventory" if space is None else space.lacks(places, ask)
+        return f"{name} {reason}" if reason else ""
 
     def trial(self) -> Trial:
         """`with space.trial() as trial:` what is taken, given, closed and opened inside is undone at its end."""

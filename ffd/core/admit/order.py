@@ -8,7 +8,7 @@ workflow. Called by `core.schedule.cycle`. Never here: whether it fits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Final
 
@@ -156,13 +156,14 @@ def refresh(state: State) -> None:
     for tenant in state.tenancy.take_changed():
         branches = state.lanes.branches.get(tenant.path)
         if branches:
-            _renew_keys(state, tenant, list(branches.values()))
+            _renew_keys(state, tenant, branches.values())
 
 
-def _renew_keys(state: State, tenant: Tenant, branches: list[Branch]) -> None:
+def _renew_keys(state: State, tenant: Tenant, branches: Iterable[Branch]) -> None:
     """Something about this tenant is otherwise: what a quota closed is looked at again, and its place among those
     beside it may be another."""
-    share, known = share_billionths(state.tenancy, tenant), dict[frozenset[str], Key]()
+    share = -1  # not known yet: where nothing of it is queued nobody asks, nor at the root, which has nobody beside it
+    known: dict[frozenset[str], Key] = {}
     for branch in branches:
         branch.open()
         if branch.parent is None:
@@ -173,6 +174,7 @@ def _renew_keys(state: State, tenant: Tenant, branches: list[Branch]) -> None:
         resources = branch.kind.shape.resources
         key = known.get(resources)
         if key is None:
+            share = share_billionths(state.tenancy, tenant) if share < 0 else share
             key = known[resources] = _key(branch, share)
         if key != branch.key and branch.key is not None:
             branch.key = key
