@@ -128,9 +128,10 @@ def is_literal(task: Task) -> bool:
     """Is there no expression in what this task is launched with?"""
     if task.bindings or task.with_ or (task.checkpoint is not None and isinstance(task.checkpoint.path, Template)):
         return False
-    return not any(
-        isinstance(text, Template) for text in (*task.argv, *task.env.values(), *task.files.values(), task.workdir)
-    )
+    texts = [*task.argv, task.workdir]
+    if task.env or task.files:
+        texts += (*task.env.values(), *task.files.values())
+    return Template not in map(type, texts)
 
 
 def is_met(need: Need, state: str) -> bool:

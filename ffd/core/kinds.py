@@ -244,14 +244,15 @@ Key = tuple[bool, int, int, str]
 class Branch:
     """A node of the tenant tree as one kind sees it. `heap` holds (key, child) of the children with something ready, as
     `core.admit.order` sorts them; an item whose key is not the child's own any more is old. `fresh`: children that wait
-    for their key. `is_closed`: a quota refused this kind here. `closed_pool`: it has nothing of this to lend to
-    children that borrow ("" = it may have), `is_own_closed`: nothing for its own lane. `refused`: branches below that
-    are closed, or their own lanes, until something changes here.
+    for their key, the `is_stale` ones for another: it is worked out when somebody looks at what is below their parent,
+    for most of what changes is of no consequence to most kinds. `is_closed`: a quota refused this kind here.
+    `closed_pool`: it has nothing of this to lend to children that borrow ("" = it may have), `is_own_closed`: nothing
+    for its own lane. `refused`: branches below that are closed, or their own lanes, until something changes here.
     """
 
     __slots__ = (
-        "children", "closed_pool", "fresh", "heap", "is_closed", "is_own_closed", "is_queued", "key", "kind", "lane",
-        "parent", "refused", "tenant",
+        "children", "closed_pool", "fresh", "heap", "is_closed", "is_own_closed", "is_queued", "is_stale", "key",
+        "kind", "lane", "parent", "refused", "tenant",
     )  # fmt: skip
 
     def __init__(self, kind: Kind, tenant: Tenant, parent: Branch | None) -> None:
@@ -264,6 +265,7 @@ class Branch:
         self.lane: Lane | None = None
         self.key: Key | None = None
         self.is_queued = False  # in the heap of its parent, or fresh there
+        self.is_stale = False
         self.is_closed = False
         self.is_own_closed = False
         self.closed_pool = ""
@@ -278,6 +280,18 @@ class Branch:
                 branch.parent.fresh.append(branch)
             branch = branch.parent
 
+    def renew(self) -> None:
+        """Something about its tenant is otherwise: what a quota closed is looked at again, and its place among those
+        beside it may be another."""
+        self.open()
+        if self.parent is None:
+            return
+        if not self.is_queued:
+            self.offer()
+        elif not self.is_stale:
+            self.is_stale = True
+            self.parent.fresh.append(self)
+
     def open(self) -> None:
         """What a quota closed here is looked at again."""
         self.is_closed = self.is_own_closed = False
@@ -291,7 +305,8 @@ class Branch:
     def forget(self) -> None:
         """Nothing is below it any more. What is left of it in the heap of its parent is old; its own is emptied now,
         else all that was in it would wait for the collector of circles."""
-        self.is_queued, self.key = False, None
+        self.is_queued = self.is_stale = False
+        self.key = None
         self.heap, self.fresh, self.refused = [], [], []
 
     def reopen(self) -> None:

@@ -8,7 +8,7 @@ workflow. Called by `core.schedule.cycle`. Never here: whether it fits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Final
 
@@ -113,9 +113,14 @@ def bonus_of(state: State, lane: Lane) -> Bonus | None:
 def _sort_in(state: State, branch: Branch) -> None:
     """Give the fresh children their keys. A heap with many old items is made anew."""
     for child in branch.fresh:
-        child.key = key_of(state, child)
-        heappush(branch.heap, (child.key, child))
-        if branch.closed_pool and child.key[0] and child.tenant.has_own(branch.closed_pool):
+        key = key_of(state, child)
+        is_there = child.is_stale and key == child.key
+        child.is_stale = False
+        if is_there:
+            continue
+        child.key = key
+        heappush(branch.heap, (key, child))
+        if branch.closed_pool and key[0] and child.tenant.has_own(branch.closed_pool):
             branch.closed_pool = ""  # it need not borrow this
     branch.fresh = []
     if len(branch.heap) > SPARE_COUNT + 2 * len(branch.children):
@@ -155,30 +160,9 @@ def refresh(state: State) -> None:
         state.lanes.offer_passed(state.space.version)
     for tenant in state.tenancy.take_changed():
         branches = state.lanes.branches.get(tenant.path)
-        if branches:
-            _renew_keys(state, tenant, branches.values())
-
-
-def _renew_keys(state: State, tenant: Tenant, branches: Iterable[Branch]) -> None:
-    """Something about this tenant is otherwise: what a quota closed is looked at again, and its place among those
-    beside it may be another."""
-    share = -1  # not known yet: where nothing of it is queued nobody asks, nor at the root, which has nobody beside it
-    known: dict[frozenset[str], Key] = {}
-    for branch in branches:
-        branch.open()
-        if branch.parent is None:
-            continue
-        if not branch.is_queued:
-            branch.offer()
-            continue
-        resources = branch.kind.shape.resources
-        key = known.get(resources)
-        if key is None:
-            share = share_billionths(state.tenancy, tenant) if share < 0 else share
-            key = known[resources] = _key(branch, share)
-        if key != branch.key and branch.key is not None:
-            branch.key = key
-            heappush(branch.parent.heap, (key, branch))
+        if branches is not None:
+            for branch in branches.values():
+                branch.renew()
 
 
 def close(state: State, lane: Lane, block: QuotaBlock) -> bool:
