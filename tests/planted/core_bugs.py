@@ -188,8 +188,8 @@ BUGS = [
     ),
     Bug(
         "a rank that started and ended counts twice", "test_a_rank_that_started_and_ended", "core/observe.py",
-        "if len(_seen(live) | {report.rank}) < len(live.places):",
-        "if len(live.started) + len(live.exited) + 1 < len(live.places):",
+        "len(_seen(live) | {report.rank}) < len(live.places):",
+        "len(live.started) + len(live.exited) + 1 < len(live.places):",
         core("step", "test_a_rank_that_started_and_ended_is_counted_once"),
     ),
     Bug(
@@ -341,6 +341,12 @@ BUGS = [
         "    return state.lanes.admitted_count - reservation.made_at_count >= state.policy.overtakes_count\n",
         "    return False\n",
         core("fairness", "test_a_large_gang_is_admitted_though_small_work_never_ceases"),
+    ),
+    Bug(
+        "a share that grew is not compared anew", "S24", "core/kinds.py",
+        "            self.is_stale = True\n            self.parent.fresh.append(self)\n",
+        "            self.is_stale = True\n",
+        core("fairness", "test_each_admission_goes_to_the_lowest_normalised_share"),
     ),
     Bug(
         "a blocked lane is never looked at again", "test_who_waits_for_the_models", "core/admit/order.py",
