@@ -64,10 +64,10 @@ class Mix:
     def _renew(self) -> None:
         if self._total >= HALVED_AT:
             self._counts = {shape: count / 2 for shape, count in self._counts.items() if count > 1}
-            self._total = sum(self._counts.values())
+            self._total = float(sum(self._counts.values()))  # of nothing it would be no float
         found = typical(self._counts.items())
-        moved = sum(abs(share - self.typical.get(shape, 0.0)) for shape, share in found.items())
-        moved += sum(share for shape, share in self.typical.items() if shape not in found)
+        moved = float(sum(abs(share - self.typical.get(shape, 0.0)) for shape, share in found.items()))
+        moved += float(sum(share for shape, share in self.typical.items() if shape not in found))
         if moved > DRIFT:
             self._take(found)
         self._due_at = self._total * (1 + RENEWED_AFTER)
@@ -80,7 +80,7 @@ class Mix:
 def typical(counts: Iterable[tuple[Shape, float]]) -> dict[Shape, float]:
     """The most frequent shapes that together cover 95 %, renormalised."""
     ordered = sorted(counts, key=lambda pair: (-pair[1], pair[0]))
-    bound = COVERED * sum(count for _, count in ordered)
+    bound = COVERED * float(sum(count for _, count in ordered))
     found: dict[Shape, float] = {}
     covered = 0.0
     for shape, count in ordered:
