@@ -70,6 +70,7 @@ class Memory(Truth):
         self.next_workflow = 1
         self.item_count = 0  # live items and waiting tasks: what `limits.live_tasks_count` bounds
         self.stale_count = 0  # reports dropped because their attempt was not current; told, not stored
+        self.keeps_rows = True  # False: who steps stores nothing, so what changes often is not noted
         self._dirty_workflows: dict[int, LiveWorkflow] = {}
         self._dirty_tasks: dict[tuple[int, str], Task] = {}
         self._dirty_items: dict[tuple[int, str, int], Item] = {}

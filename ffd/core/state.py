@@ -167,7 +167,8 @@ class State(Memory):
         task = live.tasks[name]
         row = task.row
         row.state = TASK.get((row.state, trigger)) or advance(TASK, row.state, trigger, f"{live.row.handle}/{name}")
-        self._dirty_tasks[(workflow, name)] = row
+        if self.keeps_rows:
+            self._dirty_tasks[(workflow, name)] = row
         return live, task
 
     def _task_opened(self, e: ev.TaskOpened, at_ms: int) -> None:
@@ -196,7 +197,8 @@ class State(Memory):
         item = task.items[number]
         item.state = ITEM.get((item.state, trigger)) or advance(ITEM, item.state, trigger, attempt.label())
         item.since_at_ms = at_ms
-        self._dirty_items[(workflow, name, number)] = item
+        if self.keeps_rows:
+            self._dirty_items[(workflow, name, number)] = item
         return live, task, item
 
     def _item_admitted(self, e: ev.ItemAdmitted, at_ms: int) -> None:
@@ -280,7 +282,8 @@ class State(Memory):
             return
         if not live.dag.tasks[name].timeouts.run_ms:
             slot, learnt = self.forecast.learn(live.series, name, at_ms - since_at_ms)
-            self._dirty_meta[f"learnt/{slot}"] = _encode(learnt)
+            if self.keeps_rows:
+                self._dirty_meta[f"learnt/{slot}"] = _encode(learnt)
 
     def _item_backed_off(self, e: ev.ItemBackedOff, at_ms: int) -> None:
         item = self._move_item(e.attempt, "ItemBackedOff", at_ms)[2]

@@ -82,10 +82,11 @@ def step(
     state: State, inputs: Sequence[commands.AnyCommand | reports.AnyReport], now_ms: int, *, keeps_rows: bool = True
 ) -> Decision:
     """Decide what follows from `inputs`, at the instant `now_ms`. Changes `state` (through its door only). Who stores
-    nothing (a simulation) need not have the rows encoded.
+    nothing (a simulation) need not have the rows noted and encoded.
 
     Raises IllegalTransition or KeyError on a bug of ours; then `state` must be thrown away and loaded again."""
     work = Work(state, now_ms)
+    state.keeps_rows = keeps_rows
     state.now_ms = max(state.now_ms, now_ms)
     state.tenancy.advance(state.now_ms)
     for work.input_index, given in enumerate(inputs):
