@@ -15,7 +15,7 @@ from bench.table import show, verdict
 from ffd.core.pages import EventPage
 
 COUNT = 200
-ROUNDS = 3
+ROUNDS = 5
 
 
 def source(name: str, count: int) -> bytes:

@@ -13,7 +13,7 @@ from bench.floor import fanout_per_s
 from bench.table import show, verdict
 
 COUNT, AT_ONCE = 1000, 4
-ROUNDS = 2
+ROUNDS = 3
 TRUE = {"command": ["/bin/true"]}
 
 
