@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from typing import Final
 
 from ffd.core.amounts import Amounts, capacity_of, shift
 from ffd.core.model import Node, TenantRow
@@ -19,6 +20,7 @@ from ffd.core.past import TICKS, settled, tick_of
 
 NOTED_TICKS = TICKS // 4  # a restart forgets at most a quarter of a half-life
 UNDECLARED = TenantRow()
+UNKNOWN: Final = -1
 ONE_WORKFLOW: Amounts = {"workflows": 1}
 
 
@@ -27,10 +29,12 @@ class Tenant:
     beyond what they use. `lent`: what its children hold above their own, of what anybody has a quota. `excused`: usage
     that was above a bound when the bound was set; it only ever falls. `served_at_count`: admissions of all before its
     last one. `is_open`: it and all above it are enabled. `has_quota`: it or one above it has a quota; `quoted`: of
-    which resources. `past`: its decayed usage (core.past) at `past_tick`; empty where that is off."""
+    which resources. `past`: its decayed usage (core.past) at `past_tick`; empty where that is off.
+    `known_share` belongs to `admit.order`."""
 
     __slots__ = (
-        "children", "declared", "excused", "has_quota", "is_marked", "is_open", "lent", "parent", "past", "past_tick",
+        "children", "declared", "excused", "has_quota", "is_marked", "is_open", "known_share", "lent", "parent", "past",
+        "past_tick",
         "path", "quoted", "reserve", "row", "served_at_count", "usage",
     )  # fmt: skip
 
@@ -48,6 +52,7 @@ class Tenant:
         self.has_quota: bool = parent.has_quota if parent else False
         self.quoted: frozenset[str] = parent.quoted if parent else frozenset()  # only asked
         self.is_marked = False
+        self.known_share = UNKNOWN
         self.served_at_count = 0
         self.past: dict[str, int] = {}
         self.past_tick = 0

@@ -18,7 +18,7 @@ from ffd.core.admit.quota import QuotaBlock
 from ffd.core.admit.share import own_share_billionths, share_billionths
 from ffd.core.kinds import Bonus, Branch, Entry, Key, Kind, Lane, Shape
 from ffd.core.state import State
-from ffd.core.tenancy import Tenant
+from ffd.core.tenancy import UNKNOWN, Tenant
 
 SPARE_COUNT: Final = 16  # old items that a heap may hold before it is rid of them
 
@@ -113,7 +113,7 @@ def bonus_of(state: State, lane: Lane) -> Bonus | None:
 def _sort_in(state: State, branch: Branch) -> None:
     """Give the fresh children their keys. A heap with many old items is made anew."""
     for child in branch.fresh:
-        key = key_of(state, child)
+        key = _key(child, _known_share(state, child.tenant))
         is_there = child.is_stale and key == child.key
         child.is_stale = False
         if is_there:
@@ -126,6 +126,13 @@ def _sort_in(state: State, branch: Branch) -> None:
     if len(branch.heap) > SPARE_COUNT + 2 * len(branch.children):
         branch.heap = [(child.key, child) for child in branch.children.values() if child.is_queued and child.key]
         heapify(branch.heap)
+
+
+def _known_share(state: State, tenant: Tenant) -> int:
+    """Its share as it was when `refresh` was called last: worked out once, whatever number of kinds compare it."""
+    if tenant.known_share < 0:
+        tenant.known_share = share_billionths(state.tenancy, tenant)
+    return tenant.known_share
 
 
 def key_of(state: State, branch: Branch) -> Key:
@@ -159,6 +166,7 @@ def refresh(state: State) -> None:
     if state.lanes.passed:
         state.lanes.offer_passed(state.space.version)
     for tenant in state.tenancy.take_changed():
+        tenant.known_share = UNKNOWN
         branches = state.lanes.branches.get(tenant.path)
         if branches is not None:
             for branch in branches.values():
