@@ -48,7 +48,8 @@ def start_latencies_ms(events: list[EventPage]) -> list[float]:
 
 
 def main() -> None:
-    """Floor and figure in turns, the best of each: other work on the machine hits both alike."""
+    """Floor and figure in turns, the best of each: other work on the machine hits the figure, which needs both
+    processors, more often than the floor."""
     floor = figure = 0.0
     waits: list[float] = []
     for _ in range(ROUNDS):

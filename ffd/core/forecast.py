@@ -41,10 +41,10 @@ class Forecast:
         self._found[series][task] = learnt
         return sequence % self._bound_count, learnt
 
-    def keep(self, learnt: Learnt) -> int:
-        """Take in a row as stored. Returns its slot; the name that had it is forgotten."""
+    def keep(self, learnt: Learnt) -> None:
+        """Take in a row as stored; the name that had its slot is forgotten."""
         series, _, task = learnt[1].rpartition("/")
-        return self._take(series, task, learnt)
+        self._take(series, task, learnt)
 
     def _take(self, series: str, task: str, learnt: Learnt) -> int:
         sequence = learnt[0]

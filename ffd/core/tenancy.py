@@ -34,8 +34,7 @@ class Tenant:
 
     __slots__ = (
         "children", "declared", "excused", "has_quota", "is_marked", "is_open", "known_share", "lent", "parent", "past",
-        "past_tick",
-        "path", "quoted", "reserve", "row", "served_at_count", "usage",
+        "past_tick", "path", "quoted", "reserve", "row", "served_at_count", "usage",
     )  # fmt: skip
 
     def __init__(self, path: str, parent: Tenant | None) -> None:

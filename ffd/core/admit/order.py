@@ -22,7 +22,6 @@ from ffd.core.tenancy import UNKNOWN, Tenant
 
 SPARE_COUNT: Final = 16  # old items that a heap may hold before it is rid of them
 
-
 Urgency = tuple[tuple[Key, ...], int, Entry, int]  # the fields of a candidate by which they are ordered
 
 
