@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from pathlib import Path
+from tempfile import mkdtemp
 
 import anyio
 
-from bench.daemon import daemon, document, follow
+from bench.daemon import REST_S, daemon, document, follow, scratch
 from bench.floor import chain_per_s
 from bench.table import show, verdict
 from ffd.core.pages import EventPage
@@ -25,10 +25,11 @@ def source(name: str, count: int) -> bytes:
     return document(name, tasks)
 
 
-async def measure() -> tuple[float, list[EventPage]]:
+async def measure(folder: str) -> tuple[float, list[EventPage]]:
     """(tasks per second from submit to last event, the events)."""
-    async with daemon("--runtime", "local") as found, found.client() as client:
-        await (await _submit_and_wait(client, "warm", 5))
+    async with daemon("--runtime", "local", inside=folder) as found, found.client() as client:
+        await (await _submit_and_wait(client, "warm", COUNT))
+        await anyio.sleep(REST_S)
         start = time.perf_counter()
         events = await (await _submit_and_wait(client, "chain", COUNT))
         return COUNT / (time.perf_counter() - start), events
@@ -52,12 +53,12 @@ def main() -> None:
     processors, more often than the floor."""
     floor = figure = 0.0
     waits: list[float] = []
-    for _ in range(ROUNDS):
-        with tempfile.TemporaryDirectory(prefix="ffd-bench-") as folder:
-            floor = max(floor, chain_per_s(Path(folder), COUNT))
-        found, events = anyio.run(measure)
-        if found > figure:
-            figure, waits = found, sorted(start_latencies_ms(events))
+    with scratch() as folder:
+        for _ in range(ROUNDS):
+            floor = max(floor, chain_per_s(Path(mkdtemp(dir=folder)), COUNT))
+            found, events = anyio.run(measure, folder)
+            if found > figure:
+                figure, waits = found, sorted(start_latencies_ms(events))
     p50, p99 = statistics.median(waits), waits[int(len(waits) * 0.99)]
     show(
         [

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ import anyio
 from ffd.api.client import Client
 from ffd.core.pages import EventPage
 from ffd.errors import FfdError
+
+REST_S = 1.0  # in which a daemon makes files in advance, as many as it needed
 
 
 class Daemon:
@@ -78,10 +80,15 @@ class Daemon:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """For all rounds of a bench: making files is slow for minutes after many were removed (ext4 without a journal)."""
+    return tempfile.TemporaryDirectory(prefix="ffd-bench-", ignore_cleanup_errors=True)
+
+
 @asynccontextmanager
-async def daemon(*args: str) -> AsyncIterator[Daemon]:
-    """A fresh daemon in a fresh directory; stopped and removed at the end."""
-    with tempfile.TemporaryDirectory(prefix="ffd-bench-", ignore_cleanup_errors=True) as folder:
+async def daemon(*args: str, inside: str | None = None) -> AsyncIterator[Daemon]:
+    """A fresh daemon in a fresh directory; stopped at the end, and removed unless it was made `inside` another."""
+    with scratch() if inside is None else nullcontext(tempfile.mkdtemp(dir=inside)) as folder:
         found = Daemon(Path(folder), *args)
         try:
             await found.start()

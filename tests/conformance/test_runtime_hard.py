@@ -20,8 +20,9 @@ from runtime_worlds import LocalWorld, in_loop, launch_of, live_entries, warden_
 from ffd.core.model import Place
 from ffd.core.reports import LaunchFailed, ReplicaStarted
 from ffd.errors import Unavailable
+from ffd.plugins.runtime import warden
 from ffd.plugins.runtime.records import Records
-from ffd.plugins.runtime.warden import BLANKS, BLANKS_COUNT, Blanks, Connection, claim
+from ffd.plugins.runtime.warden import BLANKS, FEW_COUNT, MOST_COUNT, Blanks, Connection, claim
 from ffd.testing.conformance.runtime import Wish, attempt_of, launched_waiting, opened
 
 A = attempt_of("a")
@@ -199,35 +200,35 @@ def test_a_start_is_told_with_what_follows() -> None:
 
 
 @pytest.fixture
-def blanks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Blanks]:
-    """As the warden has them, some of each kind in stock, one record given away already."""
+def blanks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Blanks:
+    """As the warden has them when it had rest."""
     monkeypatch.chdir(tmp_path)
+    return _filled()
+
+
+def _filled() -> Blanks:
     made = Blanks()
-    assert not made.are_lacking()  # before the first request it is not known what to write
-    held = [made.claim("first", "boot")]
     while made.are_lacking():
         made.make()
-    yield made
-    for record in [*held, *(record for record, _ in made.records)]:
-        os.close(record)
+    return made
 
 
-def test_a_record_made_in_advance_is_like_any_other(blanks: Blanks) -> None:
-    record = blanks.claim("second", "boot")
-    assert len(blanks.records) == BLANKS_COUNT - 1
+def test_a_file_made_in_advance_is_like_any_other(blanks: Blanks) -> None:
+    blanks.give("second")
+    for name in ("first", "second"):
+        os.close(claim(name, "boot"))
     assert Path("second").read_bytes() == Path("first").read_bytes() == b"boot boot\nstart\n"
-    assert blanks.claim("second", "boot") == claim("second", "boot") == -1  # held
-    os.close(record)
-    assert blanks.claim("second", "boot") == claim("second", "boot") == -1  # spent
-    assert len(blanks.records) == BLANKS_COUNT - 1
+    assert len(blanks.stock) == FEW_COUNT - 1
+    blanks.forget_given()
+    assert (os.stat("second").st_nlink, len(os.listdir(BLANKS))) == (1, FEW_COUNT - 1)
 
 
-def test_a_log_made_in_advance_replaces_none(blanks: Blanks) -> None:
+def test_a_file_made_in_advance_replaces_none(blanks: Blanks) -> None:
     Path("old.log").write_bytes(b"said")
     for name in ("new.log", "old.log", "missing/new.log"):
-        blanks.give_log(name)
+        blanks.give(name)
     assert (Path("new.log").read_bytes(), Path("old.log").read_bytes()) == (b"", b"said")
-    assert len(blanks.logs) == BLANKS_COUNT - 1
+    assert len(blanks.stock) == FEW_COUNT - 1
 
 
 def test_where_files_have_one_name_only_they_are_made_as_needed(
@@ -237,27 +238,46 @@ def test_where_files_have_one_name_only_they_are_made_as_needed(
         raise PermissionError(errno.EPERM, "no links here")
 
     monkeypatch.setattr(os, "link", refuse)
-    os.close(blanks.claim("second", "boot"))
-    blanks.give_log("new.log")
+    blanks.give("second")
+    os.close(claim("second", "boot"))
     assert Path("second").read_bytes() == b"boot boot\nstart\n"
-    assert (len(blanks.records), len(blanks.logs), os.path.exists("new.log")) == (BLANKS_COUNT, BLANKS_COUNT, False)
+    assert len(blanks.stock) == FEW_COUNT
 
 
 def test_a_full_disk_ends_the_making_until_one_is_asked_for(blanks: Blanks, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> int:
         raise OSError(errno.ENOSPC, "full")
 
-    os.close(blanks.claim("second", "boot"))
+    blanks.give("second")
     with monkeypatch.context() as full:
         full.setattr(os, "open", refuse)
         assert blanks.are_lacking()
         blanks.make()
         assert not blanks.are_lacking()
-    os.close(blanks.claim("third", "boot"))
+    blanks.give("third")
     assert blanks.are_lacking()
 
 
-def test_what_another_warden_made_is_removed(blanks: Blanks) -> None:
-    assert len(os.listdir(BLANKS)) == 2 * BLANKS_COUNT
-    Blanks()
-    assert os.listdir(BLANKS) == []
+def test_as_many_are_made_as_were_asked_for_without_a_rest(blanks: Blanks, monkeypatch: pytest.MonkeyPatch) -> None:
+    for count in (FEW_COUNT + 5, FEW_COUNT + 3, MOST_COUNT + 1):
+        blanks.asked_s = 0.0
+        monkeypatch.setattr(warden, "REST_MS", 60_000)
+        for number in range(count):
+            blanks.give(f"{count}.{number}")
+        blanks.forget_given()
+        while blanks.are_lacking():
+            blanks.make()
+        assert len(blanks.stock) == min(max(count, FEW_COUNT + 5), MOST_COUNT)
+
+
+def test_what_a_warden_leaves_the_next_one_uses(blanks: Blanks) -> None:
+    """But nothing that somebody had: it was killed before it took away the first name."""
+    for name in ("log", "record", "removed"):
+        blanks.give(name)
+    os.close(claim("removed", "boot"))
+    os.unlink("removed")
+    Path(BLANKS, "9.record").touch()  # of another version
+    again = Blanks()
+    assert sorted(again.stock) == sorted(blanks.stock)
+    assert len(os.listdir(BLANKS)) == FEW_COUNT - 3
+    assert len(_filled().stock) == FEW_COUNT

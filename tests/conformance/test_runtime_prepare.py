@@ -16,8 +16,9 @@ from ffd.core.effects import Launch
 from ffd.core.model import AttemptId, Place
 from ffd.core.reports import LaunchFailed, ReplicaExited
 from ffd.core.spec import Resources
+from ffd.plugins.runtime import folders as runtime_folders
 from ffd.plugins.runtime import remains
-from ffd.plugins.runtime.folders import Folders
+from ffd.plugins.runtime.folders import LEAST_COUNT, MOST_COUNT, Folders
 from ffd.plugins.runtime.prepare import INHERITED, Here, Unstartable, prepare
 from ffd.plugins.runtime.records import Facts, parse
 from ffd.testing.conformance.runtime import CREDENTIALS, attempt_of, exits_of, opened
@@ -429,3 +430,30 @@ def test_how_it_ended(facts: Facts, wanted: remains.Exit) -> None:
 )
 def test_records_are_read_line_by_line(data: bytes, facts: Facts) -> None:
     assert parse(data) == facts
+
+
+def test_as_many_directories_are_made_in_advance_as_were_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spare = tmp_path / "spare"
+
+    async def check() -> None:
+        folders = Folders(str(tmp_path))
+        folders.open()
+        for count in (0, LEAST_COUNT + 5, MOST_COUNT + 1):
+            monkeypatch.setattr(runtime_folders, "REST_S", 60.0)
+            for number in range(count):
+                folders.make(str(tmp_path / f"{count}.{number}"))
+            monkeypatch.setattr(runtime_folders, "REST_S", 0.0)
+            folders.fill()
+            expected = max(LEAST_COUNT, min(count, MOST_COUNT))
+            async with asyncio.timeout(60):
+                while len(os.listdir(spare)) < expected:
+                    await asyncio.sleep(0)
+        await folders.close()
+
+    asyncio.run(check())
+    again = Folders(str(tmp_path))
+    again.open()
+    again.make(str(tmp_path / "again"))
+    assert len(os.listdir(spare)) == MOST_COUNT - 1

@@ -1,7 +1,9 @@
-"""Directories of replicas, made in advance: making one can cost as much as starting a process (ext4 looks long for a
-free inode when many files were just deleted), renaming one costs nothing.
+"""Directories of replicas, made in advance: on some file systems making one costs as much as starting a process (ext4
+without a journal looks long for a free inode while many files were just deleted), renaming one costs nothing.
 
     <root>/spare/     empty directories; what a daemon leaves there the next one uses
+
+In stock are as many as were ever asked for without REST_S between.
 
 Called by `local` and `prepare`. Never here: what the directories are for.
 """
@@ -12,12 +14,13 @@ import asyncio
 import contextlib
 import os
 import tempfile
+import time
 from collections import deque
 
 import anyio.to_thread
 
-SPARE_COUNT = 16  # directories in stock
-SPARE_LEAST_COUNT = 8  # below this the stock is filled up
+FEW_COUNT, LEAST_COUNT, MOST_COUNT = 8, 16, 1024  # in stock; with few, some are made at once
+REST_S = 0.05  # the stock is filled up when none was asked for for so long: who launches comes first
 
 
 class Folders:
@@ -27,12 +30,16 @@ class Folders:
         self.root = root
         self._spare = f"{root}/spare"
         self._stock: deque[str] = deque()
+        self._wanted_count = LEAST_COUNT
+        self._burst_count = 0  # asked for without a rest
         self._filling: asyncio.Task[None] | None = None
+        self._resting: asyncio.TimerHandle | None = None
+        self._asked_s = 0.0  # monotonic: the last of them
 
     def open(self) -> None:
         """OSError when the directory cannot be made."""
         os.makedirs(self._spare, mode=0o700, exist_ok=True)
-        self._stock.extend(f"{self._spare}/{name}" for name in os.listdir(self._spare)[:SPARE_COUNT])
+        self._stock.extend(f"{self._spare}/{name}" for name in os.listdir(self._spare)[:MOST_COUNT])
 
     def make(self, path: str) -> None:
         """See to it that the directory is there, with its parents; for this user only. OSError when it cannot be."""
@@ -41,15 +48,42 @@ class Folders:
         parent = os.path.dirname(path)
         if not os.path.isdir(parent):
             self.make(parent)
+        self._ask()
         while self._stock:
             with contextlib.suppress(OSError):  # another daemon took it
                 os.rename(self._stock.popleft(), path)
                 return
         os.makedirs(path, mode=0o700, exist_ok=True)
 
+    def _ask(self) -> None:
+        now_s = time.monotonic()
+        self._burst_count = self._burst_count + 1 if now_s - self._asked_s < REST_S else 1
+        self._asked_s = now_s
+        self._wanted_count = min(max(self._wanted_count, self._burst_count), MOST_COUNT)
+
     def fill(self) -> None:
-        """Fill up the stock, in a thread, if it is low. Needs a running event loop."""
-        if len(self._stock) < SPARE_LEAST_COUNT and (self._filling is None or self._filling.done()):
+        """Fill up the stock, in a thread, as soon as there is rest; if it is low, at once. Needs a running event
+        loop."""
+        if len(self._stock) < FEW_COUNT:
+            self._start_filling()
+        if self._resting is None and len(self._stock) < self._wanted_count:
+            self._rest()
+
+    def _rest(self) -> None:
+        self._resting = asyncio.get_running_loop().call_later(REST_S, self._rested)
+
+    def _rested(self) -> None:
+        if self._is_filling() or time.monotonic() - self._asked_s < REST_S:
+            self._rest()
+        else:
+            self._resting = None
+            self._start_filling()
+
+    def _is_filling(self) -> bool:
+        return self._filling is not None and not self._filling.done()
+
+    def _start_filling(self) -> None:
+        if not self._is_filling():
             self._filling = asyncio.get_running_loop().create_task(self._fill())
 
     async def _fill(self) -> None:
@@ -57,9 +91,14 @@ class Folders:
             await anyio.to_thread.run_sync(self._make_spares)
 
     def _make_spares(self) -> None:
-        while len(self._stock) < SPARE_COUNT:
+        """More than the least only while nobody asks for one."""
+        asked_s = self._asked_s
+        while len(self._stock) < (self._wanted_count if self._asked_s == asked_s else LEAST_COUNT):
             self._stock.append(tempfile.mkdtemp(dir=self._spare))
 
     async def close(self) -> None:
+        self._asked_s = 0.0
+        if self._resting is not None:
+            self._resting.cancel()
         if self._filling is not None:
             await asyncio.gather(self._filling, return_exceptions=True)

@@ -35,9 +35,10 @@ READ_BYTES = 1 << 16
 BACKLOG_COUNT = 16
 NEW_MS = 10_000  # how long a new warden waits for its first daemon
 HOLD_MS = 3  # a start is told with what follows in this time: of the quickest tasks the exit, in one commit with it
-BLANKS = f"blank-{PROTOCOL}"  # directory of files made in advance
-BLANKS_COUNT = 8  # of each kind
-REST_MS = 5  # after a start none is made for so long, or until something ends: what was started needs the processor
+BLANKS = f"blank-{PROTOCOL}"  # directory of empty files made in advance
+FEW_COUNT, MOST_COUNT = 16, 2048  # of them in stock; a start takes two. With few, none waits until there is rest
+REST_MS = 50  # after a start or an end none is made for so long: who waits for them comes first
+FEW_REST_MS = 5  # the same with few left; after an end they are made at once
 IN_USE = 3  # exit code: another warden has this ROOT
 
 SPENT = (b"start\n", b"barred\n")
@@ -89,7 +90,7 @@ class Warden:
         self.pids: dict[str, int] = {}  # living children by the names of their records
         self.names: dict[int, str] = {}
         self.blanks = Blanks()
-        self.is_starting = False
+        self.rest_s = 0.0  # monotonic: blanks may be made from then on
         self.poll = select.poll()
         self.wakeup, write_end = os.pipe()
         for fd in (self.wakeup, write_end):
@@ -106,12 +107,11 @@ class Warden:
         """Until nobody needs it any more. The first daemon is about to connect: it is waited for, a while."""
         is_new = True
         while is_new or self.connections or self.pids:
-            is_lacking = self.blanks.are_lacking()
-            events = self.poll.poll(NEW_MS if is_new else self.patience_ms(is_lacking=is_lacking))
-            if is_lacking and not events:
-                self.rest_or_make()
-            elif is_new and not events:
+            events = self.poll.poll(NEW_MS if is_new else self.patience_ms())
+            if is_new and not events:
                 return
+            if not events and self.blanks.are_lacking() and self.rest_s <= time.monotonic():
+                self.blanks.make()
             for fd, _ in events:
                 if fd == self.listener.fileno():
                     is_new = False
@@ -139,20 +139,16 @@ class Warden:
         except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError):
             self.part(connection)
 
-    def patience_ms(self, *, is_lacking: bool) -> int | None:
+    def patience_ms(self) -> int | None:
         """How long nothing need be done; None: until something happens."""
         due_s = [each.due_s for each in self.connections.values() if each.told and not each.is_full]
-        left_ms = [max(0, math.ceil((min(due_s) - time.monotonic()) * 1000))] if due_s else []
-        if is_lacking:
-            left_ms.append(REST_MS if self.is_starting else 0)
-        return min(left_ms, default=None)
+        if self.blanks.are_lacking():
+            due_s.append(self.rest_s)
+        return max(0, math.ceil((min(due_s) - time.monotonic()) * 1000)) if due_s else None
 
-    def rest_or_make(self) -> None:
-        """Nothing happened for a while."""
-        if self.is_starting:
-            self.is_starting = False
-        else:
-            self.blanks.make()
+    def rest(self, few_ms: int) -> None:
+        """Make no blanks for a while; for `few_ms` when few are left."""
+        self.rest_s = time.monotonic() + (few_ms if self.blanks.are_few() else REST_MS) / 1000
 
     def send_all(self) -> None:
         """What is due."""
@@ -178,27 +174,30 @@ class Warden:
         """Answers `started` with the pid, `failed` with an errno (then nothing lives and there is no record), or
         `known`: it was started before, or shall not be."""
         name = request["name"]
-        record = -1
+        path = f"live/{name}"
+        is_given, record = self.blanks.give(path), -1
         try:
-            record = self.blanks.claim(f"live/{name}", request["boot_id"])
+            record = claim(path, request["boot_id"])
             if record < 0:
                 connection.tell(name=name, told="known")
                 return
-            self.blanks.give_log(request["log"])
+            self.blanks.give(request["log"])
             pid = self.spawn(record, request)
         except (OSError, ValueError) as error:
-            if record >= 0:
-                os.unlink(f"live/{name}")
+            if record >= 0 or is_given:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
             connection.tell(name=name, told="failed", errno=getattr(error, "errno", errno.EINVAL))
         else:
             self.pids[name], self.names[pid] = pid, name
-            self.is_starting = True
+            self.rest(FEW_REST_MS)
             with contextlib.suppress(OSError):  # for people, and they have it from us as well
                 os.write(record, b"pid %d\n" % pid)
             connection.tell(HOLD_MS, name=name, told="started", pid=pid)
         finally:
             if record >= 0:
                 os.close(record)
+            self.blanks.forget_given()
 
     def spawn(self, record: int, request: dict[str, Any]) -> int:
         """A session of its own, no input, both outputs appended to the log, the record, no other descriptor, and
@@ -241,7 +240,7 @@ class Warden:
         """End what is left of its group while its number is its own; note how it ended; then tell."""
         with contextlib.suppress(OSError):
             os.killpg(ended.si_pid, signal.SIGKILL)
-        self.is_starting = False
+        self.rest(0)
         name = self.names.pop(ended.si_pid)
         word = "exit" if ended.si_code == os.CLD_EXITED else "signal"
         is_free = note(f"live/{name}", f"{word} {ended.si_status}\n".encode())
@@ -252,59 +251,67 @@ class Warden:
 
 
 class Blanks:
-    """Files made in advance, while there is nothing else to do: making one can cost as much as starting a process,
-    giving it a name costs little. Some are records, locked and with `start` in them; the others are empty logs."""
+    """Empty files made in advance, while there is nothing else to do, for records and logs: on some file systems making
+    one costs as much as starting a process, giving it another name costs little. In stock are as many as were ever
+    asked for without REST_MS between. What one warden leaves the next one uses."""
 
     def __init__(self) -> None:
-        self.boot_id = ""  # not known before the first request
-        self.records: list[tuple[int, str]] = []
-        self.logs: list[str] = []
-        self.given: list[str] = []  # these have a second name by now, and lose this one when there is time
+        os.makedirs(BLANKS, mode=0o700, exist_ok=True)
+        self.stock: list[str] = []
+        self.given: list[str] = []  # these have another name by now
+        self.wanted_count = FEW_COUNT
+        self.burst_count = 0  # asked for without a rest
+        self.asked_s = 0.0  # monotonic: the last of them
         self.made_count = 0
         self.is_stuck = False  # the machine does not let us: tried again when one is asked for
-        os.makedirs(BLANKS, mode=0o700, exist_ok=True)
-        for name in os.listdir(BLANKS):  # of a warden before us
-            os.unlink(f"{BLANKS}/{name}")
+        for name in os.listdir(BLANKS):
+            found = os.stat(f"{BLANKS}/{name}")
+            if name.isdecimal() and found.st_nlink == 1 and not found.st_size:
+                self.stock.append(f"{BLANKS}/{name}")
+                self.made_count = max(self.made_count, int(name))
+            else:
+                self.given.append(f"{BLANKS}/{name}")
+        self.forget_given()
 
     def are_lacking(self) -> bool:
-        return len(self.records) < BLANKS_COUNT and self.boot_id != "" and not self.is_stuck
+        return len(self.stock) < self.wanted_count and not self.is_stuck
+
+    def are_few(self) -> bool:
+        return len(self.stock) < FEW_COUNT
 
     def make(self) -> None:
-        """One of each kind."""
-        while self.given:
-            with contextlib.suppress(OSError):  # then it goes with the next warden
-                os.unlink(self.given.pop())
+        """One more."""
         self.made_count += 1
-        record, log = f"{BLANKS}/{self.made_count}.record", f"{BLANKS}/{self.made_count}.log"
+        path = f"{BLANKS}/{self.made_count}"
         try:
-            self.records.append((claim(record, self.boot_id), record))
-            os.close(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError:
             self.is_stuck = True
         else:
-            self.logs.append(log)
+            self.stock.append(path)
 
-    def claim(self, path: str, boot_id: str) -> int:
-        """As the function below. OSError when the machine does not let us."""
+    def give(self, path: str) -> bool:
+        """See to it that there is a file. False, and nothing happens, where there is one, no such directory, or a file
+        system that knows no links: who opens it makes it."""
         self.is_stuck = False
-        self.boot_id = self.boot_id or boot_id
-        if self.records and self.boot_id == boot_id and self.give(self.records[-1][1], path):
-            return self.records.pop()[0]
-        return claim(path, boot_id)
-
-    def give_log(self, path: str) -> None:
-        """Where there is none; without one here, the start of the replica makes it."""
-        if self.logs and self.give(self.logs[-1], path):
-            self.logs.pop()
-
-    def give(self, blank: str, path: str) -> bool:
-        """False when there is such a file already, no such directory, or a file system that knows no links."""
+        now_s = time.monotonic()
+        self.burst_count = self.burst_count + 1 if now_s - self.asked_s < REST_MS / 1000 else 1
+        self.asked_s = now_s
+        self.wanted_count = min(max(self.wanted_count, self.burst_count), MOST_COUNT)
+        if not self.stock:
+            return False
         try:
-            os.link(blank, path)
+            os.link(self.stock[-1], path)
         except OSError:
             return False
-        self.given.append(blank)
+        self.given.append(self.stock.pop())
         return True
+
+    def forget_given(self) -> None:
+        """Take their first name from those that were given away."""
+        while self.given:
+            with contextlib.suppress(OSError):  # then the next warden does
+                os.unlink(self.given.pop())
 
 
 def claim(path: str, boot_id: str) -> int:
