@@ -25,6 +25,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from bench.scheduling.dag import executions
 from bench.scheduling.philly import GPUS, MS, jobs, reference
 from bench.scheduling.reference import Job
@@ -141,9 +143,10 @@ def behaviours(shape: int) -> dict[str, Behaviour]:
 
 
 def behave(order: ef.Launch, one: Drawn) -> Behaviour:
-    job = one.gangs.get(order.attempt.task)
+    name = order.attempt.task
+    job = one.gangs.get(name)
     if job is None:
-        return behaviours(one.shape)[order.attempt.task]
+        return behaviours(one.shape)[name]
     return Behaviour(duration_ms=min(job.duration_s, LONGEST_S) * MS)
 
 
@@ -166,27 +169,28 @@ class Told:
         self.ended_count = self.task_count = self.preempted_count = 0
         self.cpu_wait_ms = self.cpu_count = 0
         self._world = world
-        self._ready: dict[tuple[int, str], int] = {}
+        self._ready: dict[AttemptId, int] = {}  # when it became ready again, of those to be tried again
         self._accepted: dict[int, int] = {}
         self._held: dict[AttemptId, tuple[int, int]] = {}  # GPUs, since
         for kind, hook in (
-            (ev.TaskOpened, self._opened), (ev.ItemAdmitted, self._admitted), (ev.AttemptEnded, self._gone),
-            (ev.WorkflowEnded, self._ended), (ev.ItemReady, self._again), (ev.WorkflowAccepted, self._began),
+            (ev.ItemAdmitted, self._admitted), (ev.AttemptEnded, self._gone), (ev.ItemReady, self._again),
+            (ev.WorkflowEnded, self._ended), (ev.WorkflowAccepted, self._began),
         ):  # fmt: skip
             world.on(kind, hook)
 
-    def _opened(self, at_ms: int, event: ev.TaskOpened) -> None:
-        self._ready[event.workflow, event.task] = at_ms
-
     def _again(self, at_ms: int, event: ev.ItemReady) -> None:
-        self._ready[event.attempt.workflow, event.attempt.task] = at_ms
+        attempt = event.attempt
+        self._ready[replace(attempt, attempt=attempt.attempt + 1)] = at_ms
 
     def _admitted(self, at_ms: int, event: ev.ItemAdmitted) -> None:
         attempt = event.attempt
-        waited_ms = at_ms - self._ready.pop((attempt.workflow, attempt.task))
+        live = self._world.state.workflows[attempt.workflow]
+        if attempt.attempt == 1:
+            waited_ms = at_ms - live.tasks[attempt.task].row.opened_at_ms
+        else:
+            waited_ms = at_ms - self._ready.pop(attempt)
         if event.places[0].gpus:
             gpus = len(event.places)
-            live = self._world.state.workflows[attempt.workflow]
             self.waits.append((gpus, live.row.project, waited_ms))
             self._held[attempt] = gpus, at_ms
         else:
@@ -194,9 +198,11 @@ class Told:
             self.cpu_wait_ms += waited_ms
 
     def _gone(self, at_ms: int, event: ev.AttemptEnded) -> None:
+        if event.outcome == "succeeded":
+            self.task_count += 1
+        else:
+            self.preempted_count += 1
         held = self._held.pop(event.attempt, None)
-        self.task_count += event.outcome == "succeeded"
-        self.preempted_count += event.outcome != "succeeded"
         if held is not None:
             self.gpu_ms += held[0] * max(0, min(at_ms, DAY_S * MS) - held[1])
 

@@ -8,7 +8,7 @@ as 1000 of `gpus/<profile>`), `cpus` in thousandths, `memory` and `storage` in b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from ffd.core.document.scalars import Wrong, size_bytes
@@ -16,7 +16,7 @@ from ffd.core.model import Node
 from ffd.core.spec import Resources
 from ffd.errors import Refusal
 
-Amounts = Mapping[str, int]
+Amounts = dict[str, int]
 
 BYTES = frozenset({"memory", "storage"})
 COUNTS = frozenset({"pods", "workflows"})
@@ -28,9 +28,9 @@ LARGEST = 2.0**60  # of any amount, in its unit
 
 
 def shift(books: dict[str, int], amounts: Amounts, sign: int) -> None:
-    """Add; what becomes nothing has no entry."""
+    """Add (`sign` 1), or take away (-1); what becomes nothing has no entry."""
     for resource, amount in amounts.items():
-        left = books.get(resource, 0) + sign * amount
+        left = books.get(resource, 0) + (amount if sign > 0 else -amount)
         if left:
             books[resource] = left
         else:
@@ -83,7 +83,7 @@ def capacity_of(nodes: Sequence[Node]) -> dict[str, int]:
     of_size = dict(zip(sizes, nodes, strict=True))
     capacity: dict[str, int] = {}
     for size, count in Counter(sizes).items():
-        shift(capacity, _capacity_of(of_size[size]), count)
+        shift(capacity, {resource: count * amount for resource, amount in _capacity_of(of_size[size]).items()}, 1)
     return capacity
 
 

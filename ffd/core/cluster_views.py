@@ -157,7 +157,7 @@ def queue_pages(state: State, project: str = "") -> list[QueuePage]:
             position += len(lanes)
             continue
         heads = (head_of(state, lane) for lane in lanes)
-        for candidate in sorted((head for head in heads if head is not None), key=Candidate.urgency):
+        for candidate in sorted((head for head in heads if head is not None), key=lambda one: one.urgency):
             position += 1
             page = _queue_page(state, candidate, position)
             if not project or page.project == project:

@@ -5,10 +5,11 @@ Used by state, the stages and views. Never here: anything about a particular wor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from ffd.core.amounts import Amounts, amounts_on
 from ffd.core.expr import Expect, Program, Scope, compile_expr
+from ffd.core.model import Learnt
 from ffd.core.spec import Need, Spec, Task, Template, share_empties
 
 
@@ -25,6 +26,7 @@ class Dag:
         "_programs",
         "_scope",
         "_tails",
+        "_upwards",
         "children",
         "finally_names",
         "followers",
@@ -57,6 +59,7 @@ class Dag:
         self.with_expressions = frozenset(task.name for task in self.tasks.values() if not is_literal(task))
         self._scope: Scope | None = None
         self._tails: dict[str, int] | None = None
+        self._upwards: list[tuple[str, int, tuple[str, ...]]] | None = None
         self._programs: dict[tuple[str, str, bool, Expect], Program] = {}
 
     def program(self, task: Task, source: str, *, once: bool, expect: Expect) -> Program:
@@ -89,25 +92,38 @@ class Dag:
     def tails(self) -> dict[str, int]:
         """The longest path from each task to an end, itself included, by declared durations (`tails_by`)."""
         if self._tails is None:
-            self._tails = self.tails_by(lambda task: task.timeouts.run_ms)
+            self._tails = self.tails_by({})
         return self._tails
 
-    def tails_by(self, duration_ms: Callable[[Task], int]) -> dict[str, int]:
+    def tails_by(self, learnt: dict[str, Learnt]) -> dict[str, int]:
         """The longest path from each task to an end, itself included, in milliseconds: "highest level first" (Hu,
-        Oper. Res. 1961). A task of unknown duration counts for 1 ms, so that then the number of steps decides."""
+        Oper. Res. 1961). By declared durations, else those `learnt`; a task of unknown duration counts for 1 ms, so
+        that then the number of steps decides."""
+        if self._upwards is None:
+            self._upwards = list(self._walk_upwards())
         tails: dict[str, int] = {}
+        for name, duration_ms, children in self._upwards:
+            behind_ms = 0
+            for child in children:
+                behind_ms = max(behind_ms, tails[child])
+            if not duration_ms:
+                known = learnt.get(name)
+                duration_ms = known[3] if known is not None else 0
+            tails[name] = behind_ms + (duration_ms or 1)
+        return tails
+
+    def _walk_upwards(self) -> Iterator[tuple[str, int, tuple[str, ...]]]:
+        """(task, declared duration, its children): children before their parents."""
         left = {name: len(self.children.get(name, ())) for name in self.names}
         walk = [name for name in self.names if not left[name]]
         while walk:
             name = walk.pop()
             task = self.tasks[name]
-            behind = max((tails[child] for child, _ in self.children.get(name, ())), default=0)
-            tails[name] = behind + (duration_ms(task) or 1)
+            yield name, task.timeouts.run_ms, tuple(child for child, _ in self.children.get(name, ()))
             for need in task.needs:
                 left[need.task] -= 1
                 if not left[need.task]:
                     walk.append(need.task)
-        return tails
 
     def handled(self, name: str) -> bool:
         """True when a failure of this task is somebody's business: a `failed` or `done` need (semantics rule 2)."""

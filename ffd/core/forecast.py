@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from ffd.core.model import Learnt
 from ffd.core.spec import Task
 
 LEARN_FROM_MS: Final = 1_000  # shorter attempts teach nothing that matters, and would cost a row each
 SLOW_COUNT: Final = 10  # samples after which a new one counts for a tenth
 
-Learnt = tuple[int, str, int, int]  # sequence (its slot is sequence % bound), name, attempts, mean_ms
+NOTHING: Final[dict[str, Learnt]] = {}
 
 
 class Forecast:
@@ -65,13 +66,12 @@ class Forecast:
             if not self._found[series]:
                 del self._found[series]
 
-    def knows(self, series: str) -> bool:
-        """Is anything learnt of any task of these?"""
-        return series in self._found
+    def of(self, series: str) -> dict[str, Learnt]:
+        """What is learnt of its tasks. Read-only."""
+        return self._found.get(series, NOTHING)
 
     def learnt(self, series: str, task: str) -> Learnt | None:
-        tasks = self._found.get(series)
-        return tasks.get(task) if tasks is not None else None
+        return self.of(series).get(task)
 
     def duration_ms(self, series: str, task: Task) -> int:
         """How long an attempt of this task takes, about; 0 = nobody knows."""

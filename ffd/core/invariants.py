@@ -271,7 +271,7 @@ def _places(live: LiveWorkflow) -> Iterator[str]:
 
 def _queue(state: State) -> Iterator[str]:
     """L2: whatever may be scheduled is in the queue once; when no cycle is due, a cycle would do nothing."""
-    queued: Counter[tuple[int, int, int]] = Counter()
+    queued: Counter[tuple[int, ...]] = Counter()
     for lane in state.lanes.lanes.values():
         queued.update(entry[1:2] + entry[3:5] for entry in lane.entries() if state.is_eligible(entry, lane))
         if lane.count != sum(1 for _ in lane.entries()):

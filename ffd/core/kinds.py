@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 from heapq import heapify, heappop, heappush
-from typing import Final
+from typing import Any, Final
 
 from ffd.core.amounts import amounts
 from ffd.core.spec import Gang, Resources
@@ -26,7 +26,7 @@ COMPACT_COUNT: Final = 1024  # a heap below this is never searched for entries t
 # rank (-priority, or what the policy orders by), workflow, -remaining critical path, order of the task, item, born,
 # attempt: the smallest goes first. `born`: admissions of the project when it became ready. `attempt`: its number of
 # attempts then. These two never decide between two items.
-Entry = tuple[int, int, int, int, int, int, int]
+Entry = tuple[int, ...]
 NEVER: Final = -1
 ANY_STAMP: Final = -2
 
@@ -238,7 +238,7 @@ class Lane:
 
 
 # borrows, share, admissions before its last one (of equals the one goes first that was served longest ago), path
-Key = tuple[bool, int, int, str]
+Key = tuple[Any, ...]
 
 
 class Branch:

@@ -8,13 +8,13 @@ Terminal states have no way out but a user's retry (`WorkflowReopened`), which o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from ffd.core.model import ItemState, TaskState, WorkflowState
 
 S = TypeVar("S", bound=str)
 
-WORKFLOW: Mapping[tuple[str, str], WorkflowState] = {
+WORKFLOW: Final[dict[tuple[str, str], WorkflowState]] = {
     ("accepted", "WorkflowStarted"): "running",
     ("accepted", "WorkflowSuspended"): "suspended",
     ("running", "WorkflowSuspended"): "suspended",
@@ -33,7 +33,7 @@ WORKFLOW: Mapping[tuple[str, str], WorkflowState] = {
     ("cancelled", "WorkflowReopened"): "running",
 }
 
-TASK: Mapping[tuple[str, str], TaskState] = {
+TASK: Final[dict[tuple[str, str], TaskState]] = {
     ("waiting", "TaskOpened"): "open",
     ("waiting", "TaskEnded.failed"): "failed",
     ("waiting", "TaskEnded.skipped"): "skipped",
@@ -49,7 +49,7 @@ TASK: Mapping[tuple[str, str], TaskState] = {
     ("cancelled", "WorkflowReopened.open"): "open",
 }
 
-ITEM: Mapping[tuple[str, str], ItemState] = {
+ITEM: Final[dict[tuple[str, str], ItemState]] = {
     ("ready", "ItemAdmitted"): "admitted",
     ("ready", "ItemEnded.failed"): "failed",  # its queue timeout
     ("ready", "ItemEnded.cancelled"): "cancelled",

@@ -13,14 +13,27 @@ import msgspec
 
 from ffd.core.amounts import amounts_on
 from ffd.core.dag import Dag, is_met
-from ffd.core.forecast import Forecast, Learnt
+from ffd.core.forecast import Forecast
 from ffd.core.health import Health, NodeMark, closed_text
 from ffd.core.holders import Holders
 from ffd.core.kinds import Entry, Lane, Shape, Truth
 from ffd.core.lanes import Lanes
 from ffd.core.limits import Limits
 from ffd.core.live import LiveTask, LiveWorkflow, Placed
-from ffd.core.model import TERMINAL, Attempt, AttemptId, Item, Listing, Node, Place, Rows, Task, TenantRow, Workflow
+from ffd.core.model import (
+    TERMINAL,
+    Attempt,
+    AttemptId,
+    Item,
+    Learnt,
+    Listing,
+    Node,
+    Place,
+    Rows,
+    Task,
+    TenantRow,
+    Workflow,
+)
 from ffd.core.policy import Policy
 from ffd.core.space import Space
 from ffd.core.spec import Resources, Spec
@@ -266,11 +279,8 @@ class Memory(Truth):
     def tail_ms(self, live: LiveWorkflow, name: str) -> int:
         """How long the workflow goes on at least once this task has begun."""
         if not live.tails:
-            series, forecast = live.series, self.forecast
-            if forecast.knows(series):
-                live.tails = live.dag.tails_by(lambda task: forecast.duration_ms(series, task))
-            else:
-                live.tails = live.dag.tails()
+            learnt = self.forecast.of(live.series)
+            live.tails = live.dag.tails_by(learnt) if learnt else live.dag.tails()
         return live.tails[name]
 
     def _queue(self, live: LiveWorkflow, name: str, numbers: Sequence[int]) -> None:
@@ -296,7 +306,9 @@ class Memory(Truth):
             rank, tail_ms, order = self.rank(live, name), self.tail_ms(live, name), live.dag.order[name]
             born = self.lanes.admitted.get(lane.project, 0)
             items = live.tasks[name].items
-            entries = [(rank, live.row.id, -tail_ms, order, number, born, items[number].number) for number in numbers]
+            entries: list[Entry] = [
+                (rank, live.row.id, -tail_ms, order, number, born, items[number].number) for number in numbers
+            ]
             self.lanes.push(lane, entries, self)
             if lane not in live.lanes:
                 if len(live.lanes) >= FEW_COUNT and len(live.lanes).bit_count() == 1:  # each time it doubled

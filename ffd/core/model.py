@@ -45,7 +45,7 @@ TERMINAL: frozenset[str] = frozenset({"succeeded", "failed", "skipped", "cancell
 HOLDS_RESERVATION: frozenset[str] = frozenset({"admitted", "launching", "running", "stopping"})
 
 
-class AttemptId(msgspec.Struct, frozen=True, array_like=True, gc=False, order=True):
+class AttemptId(msgspec.Struct, frozen=True, array_like=True, gc=False, order=True, cache_hash=True):
     """Names one attempt for all time. `attempt` counts from 1; 0 means "no attempt yet" (names the item itself).
 
     Everything outside derives from it: process and pod names, directories, tokens. Reports echo it (staleness).
@@ -247,6 +247,9 @@ class Timer(msgspec.Struct, frozen=True, array_like=True, gc=False, order=True):
 
 
 # ------------------------------------------------------------------------------------------------------ stored rows
+
+# How long a task takes (core.forecast): sequence (its slot is sequence % bound), name, attempts, mean_ms
+Learnt = tuple[int, str, int, int]
 
 
 class Rows(msgspec.Struct):

@@ -59,7 +59,7 @@ class Need(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 WHOLE_MILLIS: Final = 1000  # thousandths of a whole GPU; one object, so that `omit_defaults` knows it
 
 
-class Resources(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+class Resources(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, cache_hash=True):
     """What one replica asks for. Zero or empty means "no demand". `gpu_millis` is how much of each GPU, in thousandths:
     below 1000 only with `gpu_count` 1 (a shared GPU). `shm_bytes` count against the node's memory, like `memory_bytes`.
     """
@@ -94,7 +94,7 @@ class Resources(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return self.gpu_count * self.gpu_millis
 
 
-class Gang(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+class Gang(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, cache_hash=True):
     """All-or-nothing set of replicas. A plain task is a gang of one."""
 
     replicas: int = 1

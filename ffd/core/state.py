@@ -258,16 +258,17 @@ class State(Memory):
         self.workflows[e.attempt.workflow].tasks[e.attempt.task].items[e.attempt.item].checkpoint = e.value
 
     def _attempt_ended(self, e: ev.AttemptEnded, at_ms: int) -> None:
-        live, _, item = self._move_item(e.attempt, "AttemptEnded", at_ms)
-        name, attempt = e.attempt.task, item.live
+        attempt_id = e.attempt
+        live, _, item = self._move_item(attempt_id, "AttemptEnded", at_ms)
+        name, attempt = attempt_id.task, item.live
         assert attempt is not None
         if e.outputs:
             attempt.outputs = {**attempt.outputs, **e.outputs}
         places = attempt.places
-        self.holders.remove(e.attempt)
+        self.holders.remove(attempt_id)
         self.space.give(places, live.dag.tasks[name].resources)
         self.tenancy.discharge(live.tenant, live.dag.held(name, len(places), attempt.models))
-        self._leave(live, name, e.attempt.item)
+        self._leave(live, name, attempt_id.item)
         is_success = e.outcome == "succeeded"
         if is_success:
             self._learn(live, name, attempt, at_ms)
@@ -299,15 +300,16 @@ class State(Memory):
         self._queue(live, e.attempt.task, (e.attempt.item,))
 
     def _item_ended(self, e: ev.ItemEnded, at_ms: int) -> None:
-        live, task, item = self._move_item(e.attempt, f"ItemEnded.{e.state}", at_ms)
-        item.cause = e.cause
-        self._count_ended(task, e.state)
-        self._leave(live, e.attempt.task, e.attempt.item)  # one that ended in the queue still has its place,
-        self._insist(live, e.attempt.task, e.attempt.item)
+        attempt, state, cause = e.attempt, e.state, e.cause
+        live, task, item = self._move_item(attempt, f"ItemEnded.{state}", at_ms)
+        item.cause = cause
+        self._count_ended(task, state)
+        self._leave(live, attempt.task, attempt.item)  # one that ended in the queue still has its place,
+        self._insist(live, attempt.task, attempt.item)
         self.lanes.leave()  # and may have been the head of its lane
-        if e.state == "failed" and e.cause and task.row.cause is None:
-            task.row.cause = replace(e.cause, item=e.attempt.item, attempt=e.attempt.attempt)  # the first to fail
-            self._dirty_tasks[(e.attempt.workflow, e.attempt.task)] = task.row
+        if state == "failed" and cause and task.row.cause is None:
+            task.row.cause = replace(cause, item=attempt.item, attempt=attempt.attempt)  # the first to fail
+            self._dirty_tasks[(attempt.workflow, attempt.task)] = task.row
 
     def _nodes_changed(self, e: ev.NodesChanged, at_ms: int) -> None:
         self._set_nodes(e.nodes)

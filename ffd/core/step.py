@@ -101,9 +101,10 @@ def step(
 
 def _run_until_quiet(work: Work) -> None:
     """Effects of an event come before what it leads to: a Launch is said before the Stop that follows from it."""
-    queue, effect, react = work.queue, EFFECT.get, REACT.get
-    while queue:
-        event = queue.popleft()
+    events, effect, react = work.events, EFFECT.get, REACT.get
+    while work.done_count < len(events):
+        event = events[work.done_count]
+        work.done_count += 1
         kind = type(event)
         stage = effect(kind)
         if stage is not None:

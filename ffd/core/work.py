@@ -1,11 +1,9 @@
-"""The work-list of one step: what stages write to. `emit` applies an event at once and queues it for its reactions.
+"""The work-list of one step: what stages write to. `emit` applies an event at once; its reactions come in turn.
 
 Made by `core.step`, handed to every stage. A queue, not recursion: skip cascades are deep.
 """
 
 from __future__ import annotations
-
-from collections import deque
 
 from ffd.core.commands import Answer
 from ffd.core.effects import AnyEffect, Launch
@@ -19,7 +17,7 @@ from ffd.errors import FfdError
 class Work:
     """One step in progress. `now_ms` is the instant of all it decides."""
 
-    __slots__ = ("answers", "effects", "events", "input_index", "now_ms", "orders", "queue", "state")
+    __slots__ = ("answers", "done_count", "effects", "events", "input_index", "now_ms", "orders", "state")
 
     def __init__(self, state: State, now_ms: int) -> None:
         self.state = state
@@ -27,14 +25,13 @@ class Work:
         self.events: list[AnyEvent] = []
         self.effects: list[AnyEffect] = []
         self.answers: list[tuple[int, Answer | FfdError | None]] = []
-        self.queue: deque[AnyEvent] = deque()
+        self.done_count = 0  # of the events: what follows from them has been seen to
         self.orders: dict[AttemptId, Launch] = {}  # made when admitted, given out when its launch is an effect
         self.input_index = -1  # of the input being handled
 
     def emit(self, event: AnyEvent) -> None:
         self.state.apply(event, self.now_ms)
         self.events.append(event)
-        self.queue.append(event)
 
     def effect(self, effect: AnyEffect) -> None:
         self.effects.append(effect)

@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+import anyio.lowlevel
 import msgspec
 import pytest
 from runtime_worlds import LocalWorld, launch_of
@@ -449,7 +450,7 @@ def test_as_many_directories_are_made_in_advance_as_were_asked_for(
             expected = max(LEAST_COUNT, min(count, MOST_COUNT))
             async with asyncio.timeout(60):
                 while len(os.listdir(spare)) < expected:
-                    await asyncio.sleep(0)
+                    await anyio.lowlevel.checkpoint()
         await folders.close()
 
     asyncio.run(check())

@@ -22,10 +22,10 @@ def test_the_name_that_was_learnt_first_makes_room() -> None:
     slots = [forecast.learn("p/flow", name, 5_000)[0] for name in "abc"]
     assert slots == [0, 1, 0]
     assert [learnt[1] for learnt in forecast] == ["p/flow/b", "p/flow/c"]
-    assert forecast.knows("p/flow")
+    assert forecast.of("p/flow")
     for name in "de":
         forecast.learn("p/other", name, 5_000)
-    assert not forecast.knows("p/flow")
+    assert not forecast.of("p/flow")
 
 
 def test_rows_of_a_time_when_more_were_kept_do_no_harm() -> None:

@@ -186,7 +186,7 @@ class Scheduler(RuleBasedStateMachine):
             return
         state = self.cluster.state
         heads = ((lane, head_of(state, lane)) for lane in state.lanes.lanes.values())
-        wanted = sorted((path_of(state, lane.branch), head.urgency()[1:3]) for lane, head in heads if head is not None)
+        wanted = sorted((path_of(state, lane.branch), head.urgency[1:3]) for lane, head in heads if head is not None)
         assert [page.head for page in queue_pages(state)] == [
             f"{state.workflows[entry[1]].row.handle}/{state.workflows[entry[1]].dag.names[entry[3]]}[{entry[4]}]"
             for _, (_, entry) in wanted

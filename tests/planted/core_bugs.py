@@ -79,7 +79,7 @@ BUGS = [
     ),
     Bug(
         "a place that ends in the queue is lost", "S7", "core/state.py",
-        "self._leave(live, e.attempt.task, e.attempt.item)  # one that ended in the queue still has its place,",
+        "self._leave(live, attempt.task, attempt.item)  # one that ended in the queue still has its place,",
         "pass",
         golden("max_parallel_cancelled"),
     ),

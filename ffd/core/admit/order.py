@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Final
 
-import msgspec
-
 from ffd.core.admit.quota import QuotaBlock
 from ffd.core.admit.share import own_share_billionths, share_billionths
 from ffd.core.kinds import Bonus, Branch, Entry, Key, Kind, Lane, Shape
@@ -22,21 +20,20 @@ from ffd.core.tenancy import UNKNOWN, Tenant
 
 SPARE_COUNT: Final = 16  # old items that a heap may hold before it is rid of them
 
-Urgency = tuple[tuple[Key, ...], int, Entry, int]  # the fields of a candidate by which they are ordered
+# Keys along the path in the tenant tree, rank less what waiting earned, entry, order of the kind (no two are equal).
+Urgency = tuple[object, ...]
 
 
-class Candidate(msgspec.Struct, frozen=True, gc=False):
-    """The next one of its kind. Ordered by the keys along its path in the tenant tree, then by urgency."""
+class Candidate:
+    """The next one of its kind. `urgency`: the smallest goes first."""
 
-    path: tuple[Key, ...]
-    rank: int
-    entry: Entry
-    order: int  # of the kind: no two are equal up to here
-    lane: Lane
+    __slots__ = ("entry", "lane", "order", "urgency")
 
-    def urgency(self) -> Urgency:
-        """The smallest goes first."""
-        return self.path, self.rank, self.entry, self.order
+    def __init__(self, path: tuple[Key, ...], rank: int, entry: Entry, order: int, lane: Lane) -> None:
+        self.entry = entry
+        self.order = order
+        self.lane = lane
+        self.urgency: Urgency = (path, rank, entry, order)
 
 
 def peek(state: State, kind: Kind, order: int) -> Candidate | None:
@@ -45,11 +42,7 @@ def peek(state: State, kind: Kind, order: int) -> Candidate | None:
         for lane in kind.lanes.values():
             head = _head(state, lane)
             return None if head is None else Candidate((), *head, order, lane)
-    found = _best(state, kind.root, ())
-    if found is None:
-        return None
-    path, (rank, entry), lane = found
-    return Candidate(path, rank, entry, order, lane)
+    return _best(state, kind.root, (), order)
 
 
 def head_of(state: State, lane: Lane) -> Candidate | None:
@@ -64,10 +57,8 @@ def _is_alone(state: State) -> bool:
     return len(projects) == 1 and not state.tenancy.has_quotas
 
 
-def _best(
-    state: State, branch: Branch, path: tuple[Key, ...]
-) -> tuple[tuple[Key, ...], tuple[int, Entry], Lane] | None:
-    """The next gang below `branch`, its lane, and the keys that lead there."""
+def _best(state: State, branch: Branch, path: tuple[Key, ...], order: int) -> Candidate | None:
+    """The next gang below `branch`, to which these keys lead."""
     if branch.is_closed:
         return None
     if branch.fresh:
@@ -83,7 +74,7 @@ def _best(
             continue
         if (own is not None and own < key) or (key[0] and branch.closed_pool):
             break  # the others would borrow as well
-        found = _best(state, child, (*path, key))
+        found = _best(state, child, (*path, key), order)
         if found is not None:
             return found
         state.lanes.journal.shuts(child)
@@ -91,7 +82,7 @@ def _best(
         child.is_queued = False  # until something comes, or changes, below it
     if head is None or lane is None:
         return None
-    return (path if own is None else (*path, own)), head, lane
+    return Candidate(path if own is None else (*path, own), *head, order, lane)
 
 
 def _head(state: State, lane: Lane, *, is_all: bool = False) -> tuple[int, Entry] | None:
@@ -253,7 +244,7 @@ class Heads:
         self._kinds = kinds
         refresh(state)
         found = (peek(state, kind, order) for order, kind in enumerate(kinds))
-        self._heap = [(candidate.urgency(), candidate) for candidate in found if candidate is not None]
+        self._heap = [(candidate.urgency, candidate) for candidate in found if candidate is not None]
         heapify(self._heap)
 
     def next(self, done: set[Shape]) -> Candidate | None:
@@ -271,7 +262,7 @@ class Heads:
             if fresh is None:
                 heappop(heap)
                 continue
-            urgency = fresh.urgency()
+            urgency = fresh.urgency
             if urgency != seen:
                 heapreplace(heap, (urgency, fresh))
             if heap[0][0] == urgency:

@@ -285,7 +285,7 @@ class _Examination:
         if live is None:
             return False
         lane = state.lane_of(live, live.dag.names[found.entry[3]], False)
-        return not _is_for(found, mine.entry) and candidate_of(state, lane, found.entry).urgency() < mine.urgency()
+        return not _is_for(found, mine.entry) and candidate_of(state, lane, found.entry).urgency < mine.urgency
 
     def _preemption(self) -> Check:
         """Is anything due to it that others must give back; and if so, why does nobody?"""

@@ -110,7 +110,7 @@ def _one_node(rooms: Rooms, members: Ints | None, replicas: int, names: frozense
         return [(int(score.argmax()), 1)] if rooms.total else None
     if members is not None:
         room, score = room[members], score[members]
-    elif not rooms.having[replicas:].any():
+    elif not any(rooms.having[replicas:]):
         return None
     enough = room >= replicas
     if names:
@@ -178,12 +178,13 @@ def _tightest_domains(rooms: Rooms, level: Level, members: Ints | None, replicas
     return chosen
 
 
-def _having(rooms: Rooms, members: Ints) -> Ints:
+def _having(rooms: Rooms, members: Ints) -> list[int]:
     """`Rooms.having` of some nodes."""
-    return np.bincount(rooms.room[members])
+    having: list[int] = np.bincount(rooms.room[members]).tolist()
+    return having
 
 
-def _fewest_nodes(having: Ints, replicas: int) -> int | None:
+def _fewest_nodes(having: list[int], replicas: int) -> int | None:
     """How many nodes the gang needs at least; None when all together are too few."""
     found = _threshold(having, replicas)
     if found is None:
@@ -192,10 +193,10 @@ def _fewest_nodes(having: Ints, replicas: int) -> int | None:
     return above + at_bound + (rest > 0)
 
 
-def _threshold(having: Ints, replicas: int) -> tuple[int, int, int, int] | None:
+def _threshold(having: list[int], replicas: int) -> tuple[int, int, int, int] | None:
     """(bound, nodes with more room than that, nodes with just that room that are filled, replicas left for one more
     node): what filling the roomiest nodes first comes to. No node has room for all."""
-    counts = having[:replicas].tolist()
+    counts = having[:replicas]
     left, above = replicas, 0
     for bound in range(len(counts) - 1, 0, -1):
         count = counts[bound]
@@ -209,7 +210,7 @@ def _threshold(having: Ints, replicas: int) -> tuple[int, int, int, int] | None:
 def _pack(rooms: Rooms, members: Ints, replicas: int) -> Counts | None:
     """The roomiest nodes filled, the rest of the gang on the tightest other node that holds it."""
     room = rooms.room[members]
-    found = _threshold(np.bincount(room), replicas)
+    found = _threshold(_having(rooms, members), replicas)
     if found is None:
         return None
     bound, _, at_bound, rest = found

@@ -136,7 +136,7 @@ class Rooms:
         self._stamp = -1  # of the scorer: what it knows of recent requests
         self._domains: dict[str, Ints] = {}  # level -> room of each domain
         self.capacity: Ints = mirror.room_when_empty(ask) * self.hosts
-        self.having: Ints = np.zeros(0, np.int64)
+        self.having: list[int] = []
 
     def follow(self) -> None:
         """Be right about what is free now."""
@@ -159,7 +159,7 @@ class Rooms:
         self.room = self._mirror.room(self.ask, slice(None))
         self.room[~self.hosts] = 0
         self.total = int(self.room.sum())
-        self.having = np.bincount(self.room, minlength=int(self.capacity.max(initial=0)) + 1)
+        self._count()
         self._domains.clear()
         self.score = np.full(len(self.room), -np.inf)
         self._judge(np.flatnonzero(self.room))
@@ -171,13 +171,15 @@ class Rooms:
         before = self.room[at]
         more = room - before
         self.total += int(more.sum())
-        np.subtract.at(self.having, before, 1)
-        np.add.at(self.having, room, 1)
         for word, sums in self._domains.items():
             np.add.at(sums, self.space.topology.level(word).ids[at], more)
         self.room[at] = room
+        self._count()
         self.score[at[room == 0]] = -np.inf
         self._judge(at[room > 0])
+
+    def _count(self) -> None:
+        self.having = np.bincount(self.room, minlength=int(self.capacity.max(initial=0)) + 1).tolist()
 
     def _judge(self, at: Ints) -> None:
         if at.size:
