@@ -42,7 +42,8 @@ from ffd.core.reports import InventoryReported
 from ffd.core.spec import Gang, Need, Resources, Spec, Task, Timeouts
 from ffd.core.state import State
 from ffd.plugins.behaviour import Behaviour
-from ffd.simulate.engine import UNBOUNDED, World, collecting_seldom
+from ffd.simulate.engine import UNBOUNDED, World
+from ffd.simulate.heap import Heap
 
 WORKFLOWS_COUNT, NODES_COUNT = 30_000, 1_000
 DAY_S = 86_400
@@ -52,6 +53,7 @@ LONGEST_S = 6 * 3_600
 DECLARED_S = (900, 3_600, 3 * 3_600, LONGEST_S)
 CORES = 96  # of each node
 BAR_S = 600
+STEPS_COUNT = 2_000  # between two looks at the heap
 CHECKS_COUNT = 20  # times in a run at which every invariant is checked
 POLICIES = {
     "default": Policy(),
@@ -214,7 +216,7 @@ class Told:
         self._accepted[event.workflow] = at_ms
 
 
-def play(policy: Policy, day: list[Drawn], nodes_count: int) -> tuple[Told, float, list[str], World]:
+def play(policy: Policy, day: list[Drawn], nodes_count: int, heap: Heap) -> tuple[Told, float, list[str], World]:
     """What came of it, the seconds it took (checks apart), and broken invariants."""
     world = World(State(UNBOUNDED, policy), behave)
     told = Told(world)
@@ -225,7 +227,8 @@ def play(policy: Policy, day: list[Drawn], nodes_count: int) -> tuple[Told, floa
     until_ms = [k * DAY_S * MS // CHECKS_COUNT for k in range(1, CHECKS_COUNT + 1)]
     for instant in (*until_ms, None):
         start_s = time.process_time()
-        world.run(instant)
+        while world.run(instant, STEPS_COUNT):
+            heap.follow()
         took_s += time.process_time() - start_s
         faults += check(world.state)
     return told, took_s, faults, world
@@ -235,8 +238,8 @@ def quantile_s(waits: list[int], part: float) -> float:
     return sorted(waits)[min(len(waits) - 1, int(part * len(waits)))] / MS if waits else 0.0
 
 
-def rows(name: str, policy: Policy, day: list[Drawn], nodes_count: int) -> Iterator[Row]:
-    found, took_s, faults, world = play(policy, day, nodes_count)
+def rows(name: str, policy: Policy, day: list[Drawn], nodes_count: int, heap: Heap) -> Iterator[Row]:
+    found, took_s, faults, world = play(policy, day, nodes_count, heap)
     if nodes_count == NODES_COUNT:
         yield at_most(
             f"day {name}: simulated in", took_s, BAR_S, note=f"{found.task_count:,} tasks, {world.step_count:,} steps"
@@ -273,6 +276,6 @@ def main(*parts: str) -> None:
     part = int(parts[0]) if parts else 1
     day = draw(WORKFLOWS_COUNT // part)
     names = list(POLICIES)
-    with collecting_seldom():  # as `ffd simulate` does
+    with Heap() as heap:  # as `ffd simulate` does
         for name in [names[int(number) - 1] for number in parts[1:]] or names:
-            show(rows(name, POLICIES[name], day, NODES_COUNT // part))
+            show(rows(name, POLICIES[name], day, NODES_COUNT // part, heap))

@@ -24,6 +24,7 @@ from ffd.errors import Refusal
 
 if TYPE_CHECKING:
     from ffd.core.commands import Submit
+    from ffd.simulate.heap import Heap
     from ffd.simulate.live import Snapshot
     from ffd.simulate.result import Result
     from ffd.simulate.scenario import Run, Scenario
@@ -235,15 +236,15 @@ def _submit(path: str, pairs: tuple[str, ...], session: Session) -> Submit:
 def finish(scenarios: Labelled, form: str, html: str | None, *, with_starts: bool) -> int:
     """Run all, one after the other, and print what came out; after ctrl+c, what came out so far."""
     from ffd.cli.simulated import show
-    from ffd.simulate.engine import collecting_seldom
+    from ffd.simulate.heap import Heap
     from ffd.simulate.result import result_of
     from ffd.simulate.scenario import start
 
     results: list[Result] = []
-    with _interruptible() as is_interrupted, collecting_seldom():
+    with _interruptible() as is_interrupted, Heap() as heap:
         for label, scenario in scenarios:
             run = start(scenario)
-            _run(run, label, is_interrupted)
+            _run(run, label, is_interrupted, heap)
             notes = run.remarks()
             if is_interrupted():
                 so_far_ms = run.world.now_ms - run.recorder.begin_ms
@@ -257,10 +258,11 @@ def finish(scenarios: Labelled, form: str, html: str | None, *, with_starts: boo
     return exits.INTERRUPTED if is_interrupted() else exits.OK
 
 
-def _run(run: Run, label: str, is_interrupted: Callable[[], bool]) -> None:
+def _run(run: Run, label: str, is_interrupted: Callable[[], bool], heap: Heap) -> None:
     shows, world, recorder = sys.stderr.isatty(), run.world, run.recorder
     next_s = time.monotonic() + SHOWN_S
     while world.run(run.until_ms, STEPS_COUNT) and not is_interrupted():
+        heap.follow()
         if shows and time.monotonic() >= next_s:
             total = recorder.total
             told = f"{label}: {terminal.duration(world.now_ms - recorder.begin_ms)} simulated, "

@@ -131,7 +131,7 @@ def _tasks_to_run_again(live: LiveWorkflow) -> dict[str, None]:
             again[name] = None
     walk = list(again)
     while walk:
-        for child, _ in live.dag.children.get(walk.pop(), ()):
+        for child, _ in live.dag.vertices[walk.pop()].children:
             if child not in again and live.tasks[child].row.state == "skipped":
                 again[child] = None
                 walk.append(child)

@@ -12,33 +12,46 @@ from ffd.core.expr import Expect, Program, Scope, compile_expr
 from ffd.core.model import Learnt
 from ffd.core.spec import Need, Spec, Task, Template, share_empties
 
+Edges = tuple[tuple[str, Need], ...]
 
-class Dag:
-    """`tasks` maps every task (main and finally) by name; `order` numbers them in document order, finally tasks last.
 
-    `children[name]` are (child, need) edges; finally tasks have edges only among themselves. `followers[name]`: whose
-    gangs go where this one's are (`with`). `has_bounds`: there is a `max_parallel` somewhere. `timed`: tasks that
-    may have a timer while they wait or run; `with_expressions`: that are launched with some. These are asked only.
-    """
+class Vertex:
+    """A task and its place in the graph. `order`: in the document, finally tasks last. `children`: (child, need) edges;
+    finally tasks have some only among themselves. `is_timed`: it may have a timer while it waits or runs;
+    `has_expressions`: it is launched with some."""
 
     __slots__ = (
-        "_held",
-        "_programs",
-        "_scope",
-        "_tails",
-        "_upwards",
-        "children",
-        "finally_names",
-        "followers",
-        "has_bounds",
-        "main_names",
-        "names",
-        "order",
-        "spec",
-        "tasks",
-        "timed",
-        "with_expressions",
-    )
+        "_held", "_models", "_replicas", "children", "has_expressions", "is_final", "is_timed", "order", "spec",
+    )  # fmt: skip
+
+    def __init__(self, spec: Task, order: int, children: Edges, is_final: bool) -> None:
+        self.spec = spec
+        self.order = order
+        self.children = children
+        self.is_final = is_final
+        self.is_timed = is_timed(spec)
+        self.has_expressions = not is_literal(spec)
+        self._held: Amounts | None = None  # by a gang placed like the last one
+        self._replicas = 0
+        self._models: tuple[str, ...] = ()
+
+    def held(self, replicas: int, models: tuple[str, ...]) -> Amounts:
+        """What a placed gang of this task holds (`amounts.amounts_on`). Read-only."""
+        held = self._held
+        if held is None or replicas != self._replicas or models != self._models:
+            held = self._held = amounts_on(self.spec.resources, replicas, models)
+            self._replicas, self._models = replicas, models
+        return held
+
+
+class Dag:
+    """`tasks` maps every task (main and finally) by name, `vertices` likewise. `followers[name]`: whose gangs go where
+    this one's are (`with`). `has_bounds`: there is a `max_parallel` somewhere."""
+
+    __slots__ = (
+        "_programs", "_scope", "_tails", "_upwards", "finally_names", "followers", "has_bounds", "main_names", "names",
+        "spec", "tasks", "vertices",
+    )  # fmt: skip
 
     def __init__(self, spec: Spec) -> None:
         share_empties(spec)
@@ -47,19 +60,15 @@ class Dag:
         self.names: tuple[str, ...] = tuple(self.tasks)
         self.main_names: tuple[str, ...] = self.names[: len(spec.tasks)]
         self.finally_names: tuple[str, ...] = self.names[len(spec.tasks) :]
-        self.order: dict[str, int] = {name: i for i, name in enumerate(self.names)}
-        self.children: dict[str, tuple[tuple[str, Need], ...]] = self._children()
+        self.vertices: dict[str, Vertex] = self._vertices()
         self.followers: dict[str, list[Task]] = {}
         for task in self.tasks.values():
             for name in task.gang.topology_with:
                 self.followers.setdefault(name, []).append(task)
-        self._held: dict[tuple[str, int, tuple[str, ...]], Amounts] = {}
         self.has_bounds = bool(spec.max_parallel) or any(task.max_parallel for task in self.tasks.values())
-        self.timed = frozenset(task.name for task in self.tasks.values() if is_timed(task))
-        self.with_expressions = frozenset(task.name for task in self.tasks.values() if not is_literal(task))
         self._scope: Scope | None = None
-        self._tails: dict[str, int] | None = None
-        self._upwards: list[tuple[str, int, tuple[str, ...]]] | None = None
+        self._tails: list[int] | None = None
+        self._upwards: list[tuple[int, str, int, tuple[int, ...]]] | None = None
         self._programs: dict[tuple[str, str, bool, Expect], Program] = {}
 
     def program(self, task: Task, source: str, *, once: bool, expect: Expect) -> Program:
@@ -68,58 +77,55 @@ class Dag:
         found = self._programs.get(key)
         if found is None:
             self._scope = self._scope or Scope.of_spec(self.spec)
-            is_final = self.order[task.name] >= len(self.main_names)
+            is_final = self.vertices[task.name].is_final
             base = self._scope
             scope = base.for_task_once(is_final=is_final) if once else base.for_task(task, is_final=is_final)
             found = self._programs[key] = compile_expr(source, scope, expect=expect)
         return found
 
-    def held(self, name: str, replicas: int, models: tuple[str, ...]) -> Amounts:
-        """What a placed gang of this task holds (`amounts.amounts_on`)."""
-        key = (name, replicas, models)
-        found = self._held.get(key)
-        if found is None:
-            found = self._held[key] = amounts_on(self.tasks[name].resources, replicas, models)
-        return found
-
-    def _children(self) -> dict[str, tuple[tuple[str, Need], ...]]:
+    def _vertices(self) -> dict[str, Vertex]:
         edges: dict[str, list[tuple[str, Need]]] = {}
         for task in self.tasks.values():
             for need in task.needs:
                 edges.setdefault(need.task, []).append((task.name, need))
-        return {name: tuple(found) for name, found in edges.items()}
+        main_count = len(self.main_names)
+        return {
+            name: Vertex(task, order, tuple(edges.get(name, ())), order >= main_count)
+            for order, (name, task) in enumerate(self.tasks.items())
+        }
 
-    def tails(self) -> dict[str, int]:
+    def tails(self) -> list[int]:
         """The longest path from each task to an end, itself included, by declared durations (`tails_by`)."""
         if self._tails is None:
             self._tails = self.tails_by({})
         return self._tails
 
-    def tails_by(self, learnt: dict[str, Learnt]) -> dict[str, int]:
-        """The longest path from each task to an end, itself included, in milliseconds: "highest level first" (Hu,
-        Oper. Res. 1961). By declared durations, else those `learnt`; a task of unknown duration counts for 1 ms, so
-        that then the number of steps decides."""
+    def tails_by(self, learnt: dict[str, Learnt]) -> list[int]:
+        """The longest path from each task to an end, itself included, in milliseconds, by `Vertex.order`: "highest
+        level first" (Hu, Oper. Res. 1961). By declared durations, else those `learnt`; a task of unknown duration
+        counts for 1 ms, so that then the number of steps decides."""
         if self._upwards is None:
             self._upwards = list(self._walk_upwards())
-        tails: dict[str, int] = {}
-        for name, duration_ms, children in self._upwards:
+        tails = [0] * len(self.names)
+        for order, name, duration_ms, children in self._upwards:
             behind_ms = 0
             for child in children:
                 behind_ms = max(behind_ms, tails[child])
             if not duration_ms:
                 known = learnt.get(name)
                 duration_ms = known[3] if known is not None else 0
-            tails[name] = behind_ms + (duration_ms or 1)
+            tails[order] = behind_ms + (duration_ms or 1)
         return tails
 
-    def _walk_upwards(self) -> Iterator[tuple[str, int, tuple[str, ...]]]:
-        """(task, declared duration, its children): children before their parents."""
-        left = {name: len(self.children.get(name, ())) for name in self.names}
+    def _walk_upwards(self) -> Iterator[tuple[int, str, int, tuple[int, ...]]]:
+        """(order, task, declared duration, its children), children before their parents."""
+        vertices = self.vertices
+        left = {name: len(vertex.children) for name, vertex in vertices.items()}
         walk = [name for name in self.names if not left[name]]
         while walk:
-            name = walk.pop()
-            task = self.tasks[name]
-            yield name, task.timeouts.run_ms, tuple(child for child, _ in self.children.get(name, ()))
+            vertex = vertices[walk.pop()]
+            task = vertex.spec
+            yield vertex.order, task.name, task.timeouts.run_ms, tuple(vertices[c].order for c, _ in vertex.children)
             for need in task.needs:
                 left[need.task] -= 1
                 if not left[need.task]:
@@ -127,7 +133,7 @@ class Dag:
 
     def handled(self, name: str) -> bool:
         """True when a failure of this task is somebody's business: a `failed` or `done` need (semantics rule 2)."""
-        return any(need.outcome != "success" for _, need in self.children.get(name, ()))
+        return any(need.outcome != "success" for _, need in self.vertices[name].children)
 
     def roots(self, names: tuple[str, ...]) -> Iterator[str]:
         """Those of `names` that need nothing, in document order."""

@@ -168,7 +168,7 @@ def task_ended(work: Work, event: ev.TaskEnded) -> None:
     live = work.state.workflows[event.workflow]
     if event.state == "failed" and not live.is_finally(event.task):
         _fail_fast(work, live, event.task)
-    for child, need in live.dag.children.get(event.task, ()):
+    for child, need in live.tasks[event.task].vertex.children:
         if not live.tasks[child].unmet or not is_met(need, event.state):  # else it waits for others
             _judge(work, live, child, (need,))
     _end_if_settled(work, live)
@@ -177,7 +177,8 @@ def task_ended(work: Work, event: ev.TaskEnded) -> None:
 def _judge(work: Work, live: LiveWorkflow, name: str, needs: tuple[Need, ...]) -> None:
     """A waiting task: open it when every need is met, skip it when one can no longer be (semantics rule 1). Only
     `needs` are looked at for the latter: those that may have been settled since it was judged last."""
-    if live.tasks[name].row.state != "waiting" or live.is_doomed(name):
+    task = live.tasks[name]
+    if task.row.state != "waiting" or live.is_doomed(name):
         return
     if live.is_finally(name) and not live.row.finalizing:
         return
@@ -187,7 +188,7 @@ def _judge(work: Work, live: LiveWorkflow, name: str, needs: tuple[Need, ...]) -
             cause = Cause("need", f"{need.task} {state}, {need.outcome} was needed", task=need.task)
             work.emit(ev.TaskEnded(live.row.id, name, "skipped", cause))
             return
-    if live.tasks[name].unmet == 0:
+    if task.unmet == 0:
         open_task(work, live, name)
 
 

@@ -250,7 +250,7 @@ def _places(live: LiveWorkflow) -> Iterator[str]:
     for name, task in live.tasks.items():
         if not live.is_bounded(name):
             continue
-        own, order = live.dag.tasks[name].max_parallel, live.dag.order[name]
+        own, order = live.dag.tasks[name].max_parallel, live.dag.vertices[name].order
         numbers = [number for number in range(len(task.items)) if (order, number) in live.placed]
         held += len(numbers)
         if task.active != len(numbers):
@@ -280,7 +280,7 @@ def _queue(state: State) -> Iterator[str]:
         for name, task in live.tasks.items():
             for number, item in enumerate(task.items):
                 if item.state == "ready" and live.holds_place(name, number) and _may_be_queued(live, name):
-                    count = queued[live.row.id, live.dag.order[name], number]
+                    count = queued[live.row.id, live.dag.vertices[name].order, number]
                     if count != 1:
                         yield f"L2 {live.row.handle}/{name}[{number}] is ready and in the queue {count} times"
     if not state.wants_cycle():

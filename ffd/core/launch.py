@@ -55,8 +55,8 @@ def watch_run(work: Work, event: ev.AttemptRunning) -> None:
 
 def _if_timed(work: Work, attempt: AttemptId) -> Task | None:
     """The task of this attempt; None when no timer of it can be set: of most tasks none can."""
-    dag, name = work.state.workflows[attempt.workflow].dag, attempt.task
-    return dag.tasks[name] if name in dag.timed else None
+    vertex = work.state.workflows[attempt.workflow].tasks[attempt.task].vertex
+    return vertex.spec if vertex.is_timed else None
 
 
 def stop(work: Work, event: ev.AttemptStopping) -> None:
@@ -77,12 +77,12 @@ def wait_backoff(work: Work, event: ev.ItemBackedOff) -> None:
 
 
 def watch_queue(work: Work, event: ev.TaskOpened) -> None:
-    live = work.state.workflows[event.workflow]
-    if event.task not in live.dag.timed:
+    live_task = work.state.workflows[event.workflow].tasks[event.task]
+    if not live_task.vertex.is_timed:
         return
-    task = live.dag.tasks[event.task]
+    task = live_task.vertex.spec
     if task.timeouts.queue_ms or task.gang.min_replicas:
-        before = live.tasks[event.task].row.attempts_before
+        before = live_task.row.attempts_before
         for number in range(event.item_count):
             _queue_timers(work, AttemptId(event.workflow, event.task, number, before), task, work.now_ms)
 
@@ -117,10 +117,9 @@ def make_order(work: Work, attempt: AttemptId) -> effects.Launch:
     Raises ExprError."""
     found = work.state.current(attempt)
     assert found is not None
-    live, _, item, running = found
-    task = live.dag.tasks[attempt.task]
-    is_plain = attempt.task not in live.dag.with_expressions
-    texts = _literal(task) if is_plain else _evaluated(task, Values(live, task, attempt.item))
+    live, live_task, item, running = found
+    task, has_expressions = live_task.vertex.spec, live_task.vertex.has_expressions
+    texts = _evaluated(task, Values(live, task, attempt.item)) if has_expressions else _literal(task)
     argv, with_, env, files, workdir, checkpoint_path = texts
     return effects.Launch(
         attempt,

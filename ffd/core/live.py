@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 
 import msgspec
 
-from ffd.core.dag import Dag
+from ffd.core.dag import Dag, Vertex
 from ffd.core.kinds import Lane
 from ffd.core.model import Item, Task, Workflow
 from ffd.core.tenancy import Tenant
@@ -25,6 +25,7 @@ class LiveTask(msgspec.Struct, gc=False):
     that hold a place, `backlog`: ready ones that wait for one; both only where there is a `max_parallel`."""
 
     row: Task
+    vertex: Vertex
     unmet: int = 0
     left: int = 0
     failed: int = 0
@@ -59,18 +60,17 @@ class LiveWorkflow:
         self.tenant = tenant
         self.dag = dag
         self.tasks: dict[str, LiveTask] = {
-            name: LiveTask(Task(), unmet=len(spec.needs)) for name, spec in dag.tasks.items()
+            name: LiveTask(Task(), vertex, len(vertex.spec.needs)) for name, vertex in dag.vertices.items()
         }
         self.main_left = len(dag.main_names)
         self.finally_left = len(dag.finally_names)
         self.placed: set[tuple[int, int]] = set()  # only asked, never walked
         self.behind: list[int] = []
         self.lanes: dict[Lane, None] = {}  # where its items were queued; those learn durations and change, items do not
-        self.tails: dict[str, int] = {}  # task -> longest path from it, ms; filled when first asked
+        self.tails: list[int] = []  # longest paths from its tasks, ms, by their order; filled when first asked
 
     def is_finally(self, task: str) -> bool:
-        dag = self.dag
-        return bool(dag.finally_names) and dag.order[task] >= len(dag.main_names)
+        return bool(self.dag.finally_names) and self.dag.vertices[task].is_final
 
     def is_doomed(self, task: str) -> bool:
         """Will nothing of this task start any more? Finally tasks still do after a verdict, unless `skip_finally`."""
@@ -84,7 +84,7 @@ class LiveWorkflow:
 
     def holds_place(self, name: str, number: int) -> bool:
         """May this item be scheduled, as far as `max_parallel` is concerned?"""
-        return not self.is_bounded(name) or (self.dag.order[name], number) in self.placed
+        return not self.is_bounded(name) or (self.dag.vertices[name].order, number) in self.placed
 
     def is_full(self, name: str) -> bool:
         """Is the task at its own bound?"""
@@ -98,19 +98,19 @@ class LiveWorkflow:
         task = self.tasks[name]
         if not task.backlog:
             task.backlog = deque()
-            heappush(self.behind, self.dag.order[name])
+            heappush(self.behind, self.dag.vertices[name].order)
         task.backlog.extend(numbers)
         return self._move_up()
 
     def take_place(self, name: str, number: int) -> None:
         """This item has a reservation: it holds a place, whatever the bound is now."""
         if self.is_bounded(name):
-            self.placed.add((self.dag.order[name], number))
+            self.placed.add((self.dag.vertices[name].order, number))
             self.tasks[name].active += 1
 
     def give_place(self, name: str, number: int) -> Placed:
         """This item needs its place no more, if it held one. Returns who moves up and may be scheduled now."""
-        place = (self.dag.order[name], number)
+        place = (self.dag.vertices[name].order, number)
         if place not in self.placed:
             return []
         self.placed.remove(place)

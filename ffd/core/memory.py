@@ -194,14 +194,14 @@ class Memory(Truth):
         self.item_count += len(live.tasks)
         return live
 
-    def _settle(self, live: LiveWorkflow, name: str) -> None:
+    def _settle(self, live: LiveWorkflow, task: LiveTask) -> None:
         """Count a settled task: for its workflow, and for each child whose need it meets."""
-        if live.is_finally(name):
+        vertex, state = task.vertex, task.row.state
+        if vertex.is_final:
             live.finally_left -= 1
         else:
             live.main_left -= 1
-        state = live.tasks[name].row.state
-        for child, need in live.dag.children.get(name, ()):
+        for child, need in vertex.children:
             if is_met(need, state):
                 live.tasks[child].unmet -= 1
 
@@ -221,7 +221,7 @@ class Memory(Truth):
     def ask_of(self, attempt: AttemptId, live: LiveWorkflow) -> Resources:
         """What a replica of this attempt holds."""
         if self.moved:
-            lane = self.moved.get((attempt.workflow, live.dag.order[attempt.task], attempt.item))
+            lane = self.moved.get((attempt.workflow, live.dag.vertices[attempt.task].order, attempt.item))
             if lane is not None:
                 return lane.kind.shape.ask
         return live.dag.tasks[attempt.task].resources
@@ -276,12 +276,12 @@ class Memory(Truth):
             return self.forecast.duration_ms(live.series, live.dag.tasks[name])
         return -live.row.priority if self.policy.order == "fair" else 0
 
-    def tail_ms(self, live: LiveWorkflow, name: str) -> int:
+    def tail_ms(self, live: LiveWorkflow, order: int) -> int:
         """How long the workflow goes on at least once this task has begun."""
         if not live.tails:
             learnt = self.forecast.of(live.series)
             live.tails = live.dag.tails_by(learnt) if learnt else live.dag.tails()
-        return live.tails[name]
+        return live.tails[order]
 
     def _queue(self, live: LiveWorkflow, name: str, numbers: Sequence[int]) -> None:
         """These items became ready (ascending): they enter the queue, as far as `max_parallel` lets them."""
@@ -294,18 +294,20 @@ class Memory(Truth):
 
     def _push(self, live: LiveWorkflow, placed: Placed) -> None:
         for name, numbers in placed:
-            order = live.dag.order[name]
-            if live.dag.tasks[name].gang.min_replicas:
-                is_small = [number for number in numbers if self._is_small(live.row.id, order, number)]
-                self._push_to(live, name, is_small, self.lane_of(live, name, is_small=True))
+            vertex = live.tasks[name].vertex
+            if vertex.spec.gang.min_replicas:
+                is_small = [number for number in numbers if self._is_small(live.row.id, vertex.order, number)]
+                self._push_to(live, name, is_small, self.lane_for(live, vertex.spec, True))
                 numbers = [number for number in numbers if number not in is_small]
-            self._push_to(live, name, numbers, self.lane_of(live, name))
+            self._push_to(live, name, numbers, self.lane_for(live, vertex.spec, False))
 
     def _push_to(self, live: LiveWorkflow, name: str, numbers: Sequence[int], lane: Lane) -> None:
         if numbers:
-            rank, tail_ms, order = self.rank(live, name), self.tail_ms(live, name), live.dag.order[name]
+            task = live.tasks[name]
+            order = task.vertex.order
+            rank, tail_ms = self.rank(live, name), self.tail_ms(live, order)
             born = self.lanes.admitted.get(lane.project, 0)
-            items = live.tasks[name].items
+            items = task.items
             entries: list[Entry] = [
                 (rank, live.row.id, -tail_ms, order, number, born, items[number].number) for number in numbers
             ]
@@ -317,9 +319,9 @@ class Memory(Truth):
 
     def accept_less(self, live: LiveWorkflow, name: str, number: int) -> None:
         """This elastic gang waited for its full size as long as it wanted: fewer replicas will do from now on."""
-        if self._is_small(live.row.id, live.dag.order[name], number):
+        if self._is_small(live.row.id, live.dag.vertices[name].order, number):
             return
-        self.lanes.small.add((live.row.id, live.dag.order[name], number))
+        self.lanes.small.add((live.row.id, live.dag.vertices[name].order, number))
         self.lanes.leave()
         if live.holds_place(name, number):
             self._push_to(live, name, [number], self.lane_of(live, name, is_small=True))
@@ -327,7 +329,7 @@ class Memory(Truth):
     def _insist(self, live: LiveWorkflow, name: str, number: int) -> None:
         """The item waits no more; when it does again, it wants its full size first."""
         if self.lanes.small:
-            self.lanes.small.discard((live.row.id, live.dag.order[name], number))
+            self.lanes.small.discard((live.row.id, live.dag.vertices[name].order, number))
 
     def _requeue(self, live: LiveWorkflow) -> None:
         """Put what may be scheduled of this workflow into the queue afresh: entries of it were dropped while it was
@@ -441,7 +443,7 @@ class Memory(Truth):
             task.left = task.failed = task.cancelled = 0
         for name, task in live.tasks.items():
             if task.row.state in TERMINAL:
-                self._settle(live, name)
+                self._settle(live, task)
             for number, item in enumerate(task.items):
                 task.left += 1
                 if item.state in TERMINAL:

@@ -53,16 +53,16 @@ def replica_exited(work: Work, report: reports.ReplicaExited) -> None:
     if found is None:
         _stale(work, report.attempt)
         return
-    live, _, _, attempt = found
+    _, task, _, attempt = found
     if not _is_news(attempt, report.rank):
         return
-    spec = live.dag.tasks[report.attempt.task]
     outputs: dict[str, Any] = {}
     cause = _cause_of(report, attempt, work.state.limits.tail_bytes)
     if cause is None and report.outputs:
         try:
             is_text = not report.outputs_are_json
-            outputs = typed_outputs(spec, report.outputs, attempt.outputs, work.state.limits, is_text=is_text)
+            spec, limits = task.vertex.spec, work.state.limits
+            outputs = typed_outputs(spec, report.outputs, attempt.outputs, limits, is_text=is_text)
         except OutputFault as fault:
             cause = Cause("output", str(fault), rank=report.rank, exit_code=0)
     code = 128 + report.signal if report.signal else report.exit_code

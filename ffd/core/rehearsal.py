@@ -59,7 +59,7 @@ class Rehearsal:
         assert found is not None
         live, _, item = found
         place, key = (
-            (attempt.workflow, live.dag.order[attempt.task], attempt.item),
+            (attempt.workflow, live.dag.vertices[attempt.task].order, attempt.item),
             (attempt.workflow, attempt.task, attempt.item),
         )
         before = {field: getattr(item, field) for field in item.__struct_fields__}
@@ -79,7 +79,7 @@ class Rehearsal:
 
     def move(self, live: LiveWorkflow, task: Task, numbers: Sequence[int], is_small: bool) -> Lane:
         """These ready items of the task of this name (ascending) wait as if it were `task`."""
-        state, order = self.state, live.dag.order[task.name]
+        state, order = self.state, live.dag.vertices[task.name].order
         lane = state.lane_for(live, task, is_small)
         for number in numbers:
             state.moved[live.row.id, order, number] = lane

@@ -50,7 +50,7 @@ def task_counts(task: LiveTask) -> dict[str, int]:
 def task_pages(state: State, workflow: int, after: str = "", limit: int = 1000) -> list[TaskPage]:
     """In document order (finally tasks last), from the one after `after`."""
     live = state.workflows[workflow]
-    start = live.dag.order[after] + 1 if after in live.dag.order else 0
+    start = live.dag.vertices[after].order + 1 if after in live.dag.vertices else 0
     return [_task_page(state, live, name) for name in live.dag.names[start : start + limit]]
 
 

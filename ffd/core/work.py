@@ -10,18 +10,19 @@ from ffd.core.effects import AnyEffect, Launch
 from ffd.core.events import AnyEvent
 from ffd.core.model import AttemptId
 from ffd.core.spec import Task
-from ffd.core.state import State
+from ffd.core.state import Instant, State
 from ffd.errors import FfdError
 
 
 class Work:
     """One step in progress. `now_ms` is the instant of all it decides."""
 
-    __slots__ = ("answers", "done_count", "effects", "events", "input_index", "now_ms", "orders", "state")
+    __slots__ = ("_at_ms", "answers", "done_count", "effects", "events", "input_index", "now_ms", "orders", "state")
 
     def __init__(self, state: State, now_ms: int) -> None:
         self.state = state
         self.now_ms = now_ms
+        self._at_ms: Instant = now_ms
         self.events: list[AnyEvent] = []
         self.effects: list[AnyEffect] = []
         self.answers: list[tuple[int, Answer | FfdError | None]] = []
@@ -30,7 +31,7 @@ class Work:
         self.input_index = -1  # of the input being handled
 
     def emit(self, event: AnyEvent) -> None:
-        self.state.apply(event, self.now_ms)
+        self.state.apply(event, self._at_ms)
         self.events.append(event)
 
     def effect(self, effect: AnyEffect) -> None:

@@ -15,9 +15,7 @@ Never here: deciding anything, randomness, real time, what is made of the events
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from heapq import heapify, heappop, heappush
 from typing import Any
 
@@ -49,22 +47,9 @@ Hook = Callable[[int, Any], None]
 
 # A simulated daemon holds what a trace asks for; a cycle goes on until it is done.
 UNBOUNDED = Limits(live_workflows_count=1 << 60, live_tasks_count=1 << 60, fanout_items_count=1 << 60)
-GC_THRESHOLD = (1_000_000, 50, 1_000)
 REFUSALS_COUNT = 20  # refused inputs that are kept with their instant; all are counted
 TERM, KILL = 15, 9
 LEAST_STALE_COUNT = 1_000  # settings in the heap of timers that no longer count, before a clean-up is worth it
-
-
-@contextmanager
-def collecting_seldom() -> Iterator[None]:
-    """Look for cycles seldom: little of what a simulation makes lives long, and then most of it is gone already. Longer
-    pauses than a daemon may have; 10 % less time. For who does nothing but simulate meanwhile."""
-    before = gc.get_threshold()
-    gc.set_threshold(*GC_THRESHOLD)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 class _Living(msgspec.Struct, gc=False):

@@ -150,11 +150,12 @@ def _change_document(cluster: Cluster, live: LiveWorkflow, changes: Changes) -> 
         state.lanes.discard(live.row.id, lane)
     tasks = tuple(changes.task if one.name == changes.task.name else one for one in old.tasks)
     live.dag = Dag(replace(old, tasks=tasks))
-    live.tails = {}
+    live.tails = []
     for name, one in live.tasks.items():
+        one.vertex = live.dag.vertices[name]
         ready = [n for n, item in enumerate(one.items) if item.state == "ready" and live.holds_place(name, n)]
         if changes.is_small:
-            state.lanes.small.update((live.row.id, live.dag.order[name], n) for n in ready)
+            state.lanes.small.update((live.row.id, live.dag.vertices[name].order, n) for n in ready)
         if ready:
             state._push(live, [(name, ready)])
     state.lanes.is_dirty = True

@@ -85,8 +85,8 @@ BUGS = [
     ),
     Bug(
         "attempts count from one in a new round", "S4", "core/state.py",
-        "task = LiveTask(Task(attempts_before=max(old.row.attempts_before, used)))",
-        "task = LiveTask(Task())",
+        "task = LiveTask(Task(attempts_before=max(old.row.attempts_before, used)), old.vertex)",
+        "task = LiveTask(Task(), old.vertex)",
         golden("rule_7_retry"),
     ),
     Bug(

@@ -305,6 +305,8 @@ class Cycle:
 
     def _promised_block(self, candidate: Candidate, live: LiveWorkflow, places: tuple[Place, ...]) -> QuotaBlock | None:
         """What quota would forbid it if others had what was promised to them."""
+        if not live.tenant.has_quota or not any(one.victims for one in self._ahead.values()):
+            return None
         state, ask = self._state, candidate.lane.kind.shape.ask
         asked = amounts_on(ask, len(places), state.models_of(places, ask))
         return promised_block(state, self._ahead_of(candidate), live.tenant, asked)
@@ -456,9 +458,10 @@ def verify(state: State, proposal: Proposal) -> bool:
         return False
     if proposal.victims:
         return all(_can_be_stopped(state, victim) for victim in proposal.victims)
-    ask = live.dag.tasks[attempt.task].resources
+    vertex = found[1].vertex
+    ask = vertex.spec.resources
     if live.tenant.has_quota:
-        held = live.dag.held(attempt.task, len(proposal.places), state.models_of(proposal.places, ask))
+        held = vertex.held(len(proposal.places), state.models_of(proposal.places, ask))
         if check_quota(live.tenant, held) is not None:
             return False
     return not state.space.fits(proposal.places, ask)

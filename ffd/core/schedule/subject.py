@@ -37,7 +37,7 @@ class Subject(NamedTuple):
     @property
     def key(self) -> tuple[int, int, int]:
         """(workflow, order, item): of its entry in a lane."""
-        return self.live.row.id, self.live.dag.order[self.task.name], self.number
+        return self.live.row.id, self.live.dag.vertices[self.task.name].order, self.number
 
     def sizes(self) -> range:
         """Numbers of replicas that would do now, largest first."""
@@ -45,16 +45,16 @@ class Subject(NamedTuple):
 
 
 def subject_of(state: State, live: LiveWorkflow, name: str, number: int) -> Subject:
-    is_small = (live.row.id, live.dag.order[name], number) in state.lanes.small
+    is_small = (live.row.id, live.dag.vertices[name].order, number) in state.lanes.small
     return Subject(live, live.dag.tasks[name], number, is_small)
 
 
 def entry_of(state: State, it: Subject, lane: Lane) -> Entry:
     """As it stands in its lane; without what waiting earned it."""
-    live, order = it.live, it.live.dag.order[it.name]
+    live, order = it.live, it.live.dag.vertices[it.name].order
     born = state.lanes.admitted.get(lane.project, 0)
     attempt = live.tasks[it.name].items[it.number].number
-    return (state.rank(live, it.name), live.row.id, -state.tail_ms(live, it.name), order, it.number, born, attempt)
+    return (state.rank(live, it.name), live.row.id, -state.tail_ms(live, order), order, it.number, born, attempt)
 
 
 class Sight:
