@@ -31,9 +31,10 @@ class Heap:
 
     def __init__(self) -> None:
         self._threshold = gc.get_threshold()
-        self._resident_bytes = 0  # when it was last moved
+        self._resident_bytes = 0  # at the start, or when it was last moved
 
     def __enter__(self) -> Heap:
+        self._resident_bytes = _resident_bytes()
         gc.set_threshold(*GC_THRESHOLD)
         return self
 
