@@ -21,14 +21,17 @@ from ffd.core.health import NodeMark
 from ffd.core.lifecycle import ITEM, TASK, WORKFLOW, advance
 from ffd.core.live import LiveTask, LiveWorkflow
 from ffd.core.memory import Memory
-from ffd.core.model import Attempt, AttemptId, Item, Task, Workflow
+from ffd.core.model import TERMINAL, Attempt, AttemptId, Item, Task, Workflow
 from ffd.core.spec import Task as TaskSpec
 from ffd.core.tenancy import ONE_WORKFLOW
 
 _encode = msgspec.msgpack.Encoder().encode
 
 Instant = Any  # an int, in milliseconds; compiled code passes on what has no such type instead of making it anew
+ITEM_ENDED: Final = {state: f"ItemEnded.{state}" for state in TERMINAL}  # triggers of the lifecycles
+TASK_ENDED: Final = {state: f"TaskEnded.{state}" for state in TERMINAL}
 NO_OUTPUTS: Final[dict[str, Any]] = {}  # of all attempts that gave none yet: outputs are never changed in place
+NO_EXITS: Final[dict[int, int]] = {}  # of all attempts but gangs, which alone keep them
 
 
 class State(Memory):
@@ -186,7 +189,7 @@ class State(Memory):
         self._queue(live, e.task, range(count))
 
     def _task_ended(self, e: ev.TaskEnded, at_ms: Instant) -> None:
-        live, task = self._move_task(e.workflow, e.task, f"TaskEnded.{e.state}")
+        live, task = self._move_task(e.workflow, e.task, TASK_ENDED[e.state])
         task.row.ended_at_ms, task.row.cause = at_ms, e.cause
         self._settle(live, task)
         if e.state == "failed" and e.cause and live.row.cause is None and not live.dag.handled(e.task):
@@ -212,7 +215,8 @@ class State(Memory):
         item.number, vertex = attempt.attempt, task.vertex
         ask = self.ask_of(attempt, live) if self.moved else vertex.spec.resources
         models = self.models_of(places, ask)
-        item.live = Attempt(places, at_ms, outputs=NO_OUTPUTS, models=models)
+        exited = {} if len(places) > 1 else NO_EXITS
+        item.live = Attempt(places, at_ms, exited=exited, outputs=NO_OUTPUTS, models=models)
         self.holders.add(attempt, live)
         self._insist(live, name, attempt.item)
         self.lanes.count(live.tenant, live.row.project if self.policy.order == "fair" else "")
@@ -305,7 +309,7 @@ class State(Memory):
 
     def _item_ended(self, e: ev.ItemEnded, at_ms: Instant) -> None:
         attempt, state, cause = e.attempt, e.state, e.cause
-        live, task, item = self._move_item(attempt, f"ItemEnded.{state}", at_ms)
+        live, task, item = self._move_item(attempt, ITEM_ENDED[state], at_ms)
         item.cause = cause
         self._count_ended(task, state)
         self._leave(live, attempt.task, attempt.item)  # one that ended in the queue still has its place,
