@@ -21,9 +21,9 @@ class Effect(msgspec.Struct, frozen=True, tag=True, gc=False):
 class Launch(Effect, frozen=True, gc=False):
     """Start the whole gang. Results come back as reports (ReplicaStarted, ReplicaExited, LaunchFailed per rank).
 
-    Exactly one of `script`, `argv`, `function` is set. `env` holds the user's variables, expression bindings and the
-    FFD_* / gang variables the core knows; the shell adds FFD_ADDRESS, FFD_TOKEN, FFD_OUTPUT, FFD_CHECKPOINT_DIR, rank
-    variables and MASTER_ADDR/MASTER_PORT. `places[rank]` says where each replica runs."""
+    Exactly one of `script`, `argv`, `function` is set. `env` holds the user's variables and expression bindings; the
+    runtime adds those of `names`, FFD_OUTPUT, FFD_CHECKPOINT_DIR, rank variables and MASTER_ADDR/MASTER_PORT, the shell
+    FFD_ADDRESS and FFD_TOKEN. `places[rank]` says where each replica runs."""
 
     attempt: AttemptId
     handle: str  # name.number of the workflow
@@ -45,6 +45,18 @@ class Launch(Effect, frozen=True, gc=False):
     checkpoint_path: str = ""  # where, when the document says so
     restored: dict[str, Any] | None = None  # checkpoint of an earlier attempt
     report_only: bool = False  # it ran before a restart: start nothing, report each replica as it is (lost: node-lost)
+
+    def names(self) -> dict[str, str]:
+        """Variables that tell a task which attempt of what it is."""
+        attempt = self.attempt
+        return {
+            "FFD_RUN": self.handle,
+            "FFD_PROJECT": self.project,
+            "FFD_WORKFLOW": str(attempt.workflow),
+            "FFD_TASK": attempt.task,
+            "FFD_ITEM": str(attempt.item),
+            "FFD_ATTEMPT": str(attempt.attempt),
+        }
 
 
 class Stop(Effect, frozen=True, gc=False):

@@ -130,7 +130,7 @@ def make_order(work: Work, attempt: AttemptId) -> effects.Launch:
         argv=argv,
         function=task.function,
         with_=with_,
-        env={**env, **_own_env(live, attempt)},
+        env=env,
         files=files,
         workdir=workdir,
         base_dir=live.row.base_dir,
@@ -184,17 +184,6 @@ def _make_inquiry(work: Work, attempt: AttemptId) -> effects.Launch:
         idle_ms=task.timeouts.idle_ms,
         report_only=True,
     )
-
-
-def _own_env(live: LiveWorkflow, attempt: AttemptId) -> dict[str, str]:
-    return {
-        "FFD_RUN": live.handle,
-        "FFD_PROJECT": live.row.project,
-        "FFD_WORKFLOW": str(attempt.workflow),
-        "FFD_TASK": attempt.task,
-        "FFD_ITEM": str(attempt.item),
-        "FFD_ATTEMPT": str(attempt.attempt),
-    }
 
 
 # ----------------------------------------------------------------------------------------------------- restart

@@ -83,6 +83,12 @@ def inherited(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 def expected(folder: Path, order: Launch, rank: int = 0) -> dict[str, str]:
     runs = folder / "state" / "runs"
     return {
+        "FFD_RUN": order.handle,
+        "FFD_PROJECT": order.project,
+        "FFD_WORKFLOW": "7",
+        "FFD_TASK": "a",
+        "FFD_ITEM": "0",
+        "FFD_ATTEMPT": "1",
         "FFD_RANK": str(rank),
         "FFD_OUTPUT": str(own(folder, order, "output", rank)),
         "FFD_STOP_FILE": str(own(folder, order, "stop", rank)),
@@ -101,14 +107,20 @@ def environments(folder: Path, order: Launch) -> list[dict[str, str]]:
 
 
 def test_a_task_sees_exactly_what_it_is_given(tmp_path: Path, inherited: dict[str, str]) -> None:
-    order = launch_of(A, argv=PRINT_ENV, env={"LR": "0.1 0.2\n", "FFD_RUN": "test.7", "LANG": "de"})
+    order = launch_of(A, argv=PRINT_ENV, env={"LR": "0.1 0.2\n", "LANG": "de"})
     (seen,) = environments(tmp_path, order)
-    own_env = {"LR": "0.1 0.2\n", "FFD_RUN": "test.7", "LANG": "de"}
+    own_env = {"LR": "0.1 0.2\n", "LANG": "de"}
     assert seen == {**inherited, **own_env, **expected(tmp_path, order)}
 
 
 def test_what_the_document_says_cannot_replace_what_ffd_says(tmp_path: Path, inherited: dict[str, str]) -> None:
-    forged = {"FFD_RANK": "9", "FFD_STOP_FILE": "/tmp/x", "FFD_TOKEN": "forged", "CUDA_VISIBLE_DEVICES": "0,1,2,3"}
+    forged = {
+        "FFD_RANK": "9",
+        "FFD_TASK": "b",
+        "FFD_STOP_FILE": "/tmp/x",
+        "FFD_TOKEN": "forged",
+        "CUDA_VISIBLE_DEVICES": "0,1,2,3",
+    }
     places = (Place("here", (4, 5)),)
     order = launch_of(A, argv=PRINT_ENV, env=forged, places=places, resources=GPUS)
     (seen,) = environments(tmp_path, order)

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
 from ffd.core.admit.order import Candidate, Heads, close, head_of
 from ffd.core.admit.quota import QuotaBlock, allowed_models, check_gang, check_quota
 from ffd.core.amounts import MODEL_PREFIX, amounts_on
@@ -46,25 +44,30 @@ NODES_A_UNIT: Final = 256  # nodes that one placement may look at for one unit o
 HOLDERS_A_UNIT: Final = 16  # attempts that a reservation or a preemption may look at for one unit of work
 
 
-class Proposal(msgspec.Struct, frozen=True, gc=False):
-    """One gang, and where each of its replicas would go. With a `promise`: nowhere yet, its victims must stop first."""
+class Proposal:
+    """One gang, and where each of its replicas would go. With a `promise`: nowhere yet, its `victims` must stop first."""
 
-    attempt: AttemptId
-    places: tuple[Place, ...]
-    lane: Lane
-    promise: Reservation | None = None
+    __slots__ = ("attempt", "lane", "places", "promise", "victims")
 
-    @property
-    def victims(self) -> tuple[AttemptId, ...]:
-        return self.promise.victims if self.promise is not None else ()
+    def __init__(
+        self, attempt: AttemptId, places: tuple[Place, ...], lane: Lane, promise: Reservation | None = None
+    ) -> None:
+        self.attempt = attempt
+        self.places = places
+        self.lane = lane
+        self.promise = promise
+        self.victims: tuple[AttemptId, ...] = promise.victims if promise is not None else ()
 
 
-class Beside(msgspec.Struct, frozen=True, gc=False):
+class Beside:
     """Where a shape fits now. A gang that ends by `until_ms` may go to `places`, any other one to `lasting` only."""
 
-    places: tuple[Place, ...]
-    until_ms: int
-    lasting: tuple[Place, ...] | None
+    __slots__ = ("lasting", "places", "until_ms")
+
+    def __init__(self, places: tuple[Place, ...], until_ms: int, lasting: tuple[Place, ...] | None) -> None:
+        self.places = places
+        self.until_ms = until_ms
+        self.lasting = lasting
 
 
 class Cycle:
