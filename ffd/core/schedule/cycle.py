@@ -45,7 +45,7 @@ HOLDERS_A_UNIT: Final = 16  # attempts that a reservation or a preemption may lo
 
 
 class Proposal:
-    """One gang, and where each of its replicas would go. With a `promise`: nowhere yet, its `victims` must stop first."""
+    """One gang, and where each of its replicas goes. With a `promise`: nowhere yet, its `victims` must stop first."""
 
     __slots__ = ("attempt", "lane", "places", "promise", "victims")
 
