@@ -300,6 +300,18 @@ def test_a_promise_to_nobody_keeps_nobody_waiting() -> None:
     assert told(cluster)[5:] == ["2.100 default/due admitted", "2.100 default/fast admitted"]
 
 
+def test_quota_kept_for_nobody_keeps_nobody_waiting() -> None:
+    """The same where quota is what the others stop for: there is room enough."""
+    cluster = Cluster(nodes(2, gpu_count=4), {**lasting(slow=5_000, fast=200), "short": Behaviour(run_ms=2_000)})
+    cluster.send(quota("default", 4, 0))
+    cluster.send(submit(spec(task("short", resources=gpus(2))), priority=900))
+    cluster.send(submit(spec(task("slow", resources=gpus(1)), task("fast", resources=gpus(1))), priority=300))
+    cluster.run(1_000)
+    cluster.send(submit(spec(task("due", resources=gpus(2)))))
+    cluster.run(2_000)
+    assert told(cluster)[5:] == ["2.100 default/due admitted", "2.100 default/fast admitted"]
+
+
 def test_a_promise_to_who_was_suspended_keeps_nobody_waiting() -> None:
     """Who has been stopped for it goes back at once."""
     cluster = Cluster(nodes(1, gpu_count=4), lasting(slow=5_000, fast=200))

@@ -192,8 +192,8 @@ class Cycle:
                 proposal = self._make_room(candidate, live, name, block)
                 if proposal is not None:
                     return proposal
-        if self._has_held and not all(map(self._is_to_somebody, [one for one in self._ahead.values() if one.victims])):
-            self.is_loosened = True  # the last one found another place meanwhile
+        if not all(map(self._is_to_somebody, [one for one in self._ahead.values() if one.victims])):
+            self.is_loosened = True  # the last one found another place meanwhile: what was kept for it is for others
         return None
 
     def put_off(self) -> dict[Lane, None]:
