@@ -1,4 +1,5 @@
-"""1 -> 1000 -> 1 real processes, 4 at once."""
+"""1 -> 1000 -> 1 real processes, 4 at once. Of a daemon that ran the same once before, and then rested: it has made as
+many files in advance as that needed."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ Edges = tuple[tuple[str, Need], ...]
 
 
 class Vertex:
-    """A task and its place in the graph. `order`: in the document, finally tasks last. `children`: (child, need) edges;
-    finally tasks have some only among themselves. `is_timed`: it may have a timer while it waits or runs;
+    """A task and its place in the graph. `order`: in the document, finally tasks (`is_final`) last. `children`: (child,
+    need) edges; finally tasks have some only among themselves. `is_timed`: it may have a timer while it waits or runs;
     `has_expressions`: it is launched with some."""
 
     __slots__ = (

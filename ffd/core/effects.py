@@ -22,7 +22,7 @@ class Launch(Effect, frozen=True, gc=False):
     """Start the whole gang. Results come back as reports (ReplicaStarted, ReplicaExited, LaunchFailed per rank).
 
     Exactly one of `script`, `argv`, `function` is set. `env` holds the user's variables and expression bindings; the
-    runtime adds those of `names`, FFD_OUTPUT, FFD_CHECKPOINT_DIR, rank variables and MASTER_ADDR/MASTER_PORT, the shell
+    runtime adds its `identity`, FFD_OUTPUT, FFD_CHECKPOINT_DIR, rank variables and MASTER_ADDR/MASTER_PORT, the shell
     FFD_ADDRESS and FFD_TOKEN. `places[rank]` says where each replica runs."""
 
     attempt: AttemptId
@@ -46,7 +46,7 @@ class Launch(Effect, frozen=True, gc=False):
     restored: dict[str, Any] | None = None  # checkpoint of an earlier attempt
     report_only: bool = False  # it ran before a restart: start nothing, report each replica as it is (lost: node-lost)
 
-    def names(self) -> dict[str, str]:
+    def identity(self) -> dict[str, str]:
         """Variables that tell a task which attempt of what it is."""
         attempt = self.attempt
         return {

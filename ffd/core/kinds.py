@@ -238,7 +238,7 @@ class Lane:
 
 
 # borrows, share, admissions before its last one (of equals the one goes first that was served longest ago), path
-Key = tuple[Any, ...]
+Key = tuple[Any, ...]  # not of fixed length: compiled code would take it apart whenever it is handed on (decision 14)
 
 
 class Branch:

@@ -21,8 +21,9 @@ Placed = list[tuple[str, Sequence[int]]]  # (task, numbers of its items, ascendi
 
 
 class LiveTask(msgspec.Struct, gc=False):
-    """A task row with its counters. `unmet`: needs not yet settled as asked. `left`: items not settled. `active`: items
-    that hold a place, `backlog`: ready ones that wait for one; both only where there is a `max_parallel`."""
+    """A task row, its place in the graph, its counters. `unmet`: needs not yet settled as asked. `left`: items not
+    settled. `active`: items that hold a place, `backlog`: ready ones that wait for one; both only where there is a
+    `max_parallel`."""
 
     row: Task
     vertex: Vertex

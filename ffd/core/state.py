@@ -246,7 +246,9 @@ class State(Memory):
         item.live.started = ()
 
     def _replica_ended(self, e: ev.ReplicaEnded, at_ms: Instant) -> None:
-        self._live_attempt(e.attempt).exited[e.rank] = e.exit_code
+        live = self._live_attempt(e.attempt)
+        assert live.exited is not NO_EXITS, e.attempt.label()
+        live.exited[e.rank] = e.exit_code
 
     def _attempt_stopping(self, e: ev.AttemptStopping, at_ms: Instant) -> None:
         item = self._move_item(e.attempt, "AttemptStopping", at_ms)[2]

@@ -26,8 +26,8 @@ _ANONYMOUS = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw-p 0+ 00:00 0 *(\[heap\])?$"
 
 class Heap:
     """As a context. Circles are looked for seldom: little of what a simulation makes lives long, and then most of it is
-    gone already. And it lies on large pages, where the system lets it: else a tenth of the time goes into finding out
-    where the small ones are."""
+    gone already. And it lies on large pages, where the system lets it: less time goes into finding out where each page
+    is."""
 
     def __init__(self) -> None:
         self._threshold = gc.get_threshold()
@@ -42,8 +42,9 @@ class Heap:
         gc.set_threshold(*self._threshold)
 
     def follow(self) -> None:
-        """To be called now and then: what came since goes to large pages, too. Costs nothing unless it grew."""
+        """To be called now and then: what came since goes to large pages, too. Costs next to nothing unless it grew."""
         resident_bytes = _resident_bytes()
+        self._resident_bytes = min(self._resident_bytes, resident_bytes)  # what was given back may come again
         if _page_bytes() and resident_bytes - self._resident_bytes >= GROWN_BYTES:
             self._resident_bytes = resident_bytes
             for start, end in _areas(_page_bytes()):

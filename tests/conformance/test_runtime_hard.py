@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import math
 import os
 import resource
 import socket
@@ -260,7 +261,7 @@ def test_a_full_disk_ends_the_making_until_one_is_asked_for(blanks: Blanks, monk
 
 def test_as_many_are_made_as_were_asked_for_without_a_rest(blanks: Blanks, monkeypatch: pytest.MonkeyPatch) -> None:
     for count in (FEW_COUNT + 5, FEW_COUNT + 3, MOST_COUNT + 1):
-        blanks.asked_s = 0.0
+        blanks.demand.asked_s = -math.inf
         monkeypatch.setattr(warden, "REST_MS", 60_000)
         for number in range(count):
             blanks.give(f"{count}.{number}")

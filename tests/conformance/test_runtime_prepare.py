@@ -17,8 +17,7 @@ from ffd.core.effects import Launch
 from ffd.core.model import AttemptId, Place
 from ffd.core.reports import LaunchFailed, ReplicaExited
 from ffd.core.spec import Resources
-from ffd.plugins.runtime import folders as runtime_folders
-from ffd.plugins.runtime import remains
+from ffd.plugins.runtime import remains, warden
 from ffd.plugins.runtime.folders import LEAST_COUNT, MOST_COUNT, Folders
 from ffd.plugins.runtime.prepare import INHERITED, Here, Unstartable, prepare
 from ffd.plugins.runtime.records import Facts, parse
@@ -454,10 +453,10 @@ def test_as_many_directories_are_made_in_advance_as_were_asked_for(
         folders = Folders(str(tmp_path))
         folders.open()
         for count in (0, LEAST_COUNT + 5, MOST_COUNT + 1):
-            monkeypatch.setattr(runtime_folders, "REST_S", 60.0)
+            monkeypatch.setattr(warden, "REST_MS", 60_000)
             for number in range(count):
                 folders.make(str(tmp_path / f"{count}.{number}"))
-            monkeypatch.setattr(runtime_folders, "REST_S", 0.0)
+            monkeypatch.setattr(warden, "REST_MS", 0)
             folders.fill()
             expected = max(LEAST_COUNT, min(count, MOST_COUNT))
             async with asyncio.timeout(60):

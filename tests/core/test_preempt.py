@@ -288,26 +288,20 @@ def test_a_promise_is_kept_where_it_was_made_when_the_best_place_is_kept_for_ano
     ]
 
 
-def test_a_promise_to_nobody_keeps_nobody_waiting() -> None:
-    """`due` found a place elsewhere while others stop for it, and nothing else of its kind waits: one of them that has
-    stopped goes back at once."""
+@pytest.mark.parametrize(
+    ("rules", "short", "each", "due"),
+    [((), 4, 2, 3), ((quota("default", 4, 0),), 2, 1, 2)],
+    ids=["room", "quota"],
+)
+def test_a_promise_to_nobody_keeps_nobody_waiting(rules: tuple[SetQuota, ...], short: int, each: int, due: int) -> None:
+    """`due` got what it needs from `short` while others stop for it, and nothing else of its kind waits: one of them
+    that has stopped goes back at once. They stop for room, or for quota."""
     cluster = Cluster(nodes(2, gpu_count=4), {**lasting(slow=5_000, fast=200), "short": Behaviour(run_ms=2_000)})
-    cluster.send(submit(spec(task("short", resources=gpus(4))), priority=900))
-    cluster.send(submit(spec(task("slow", resources=gpus(2)), task("fast", resources=gpus(2))), priority=300))
+    cluster.send(*rules)
+    cluster.send(submit(spec(task("short", resources=gpus(short))), priority=900))
+    cluster.send(submit(spec(task("slow", resources=gpus(each)), task("fast", resources=gpus(each))), priority=300))
     cluster.run(1_000)
-    cluster.send(submit(spec(task("due", resources=gpus(3)))))
-    cluster.run(2_000)
-    assert told(cluster)[5:] == ["2.100 default/due admitted", "2.100 default/fast admitted"]
-
-
-def test_quota_kept_for_nobody_keeps_nobody_waiting() -> None:
-    """The same where quota is what the others stop for: there is room enough."""
-    cluster = Cluster(nodes(2, gpu_count=4), {**lasting(slow=5_000, fast=200), "short": Behaviour(run_ms=2_000)})
-    cluster.send(quota("default", 4, 0))
-    cluster.send(submit(spec(task("short", resources=gpus(2))), priority=900))
-    cluster.send(submit(spec(task("slow", resources=gpus(1)), task("fast", resources=gpus(1))), priority=300))
-    cluster.run(1_000)
-    cluster.send(submit(spec(task("due", resources=gpus(2)))))
+    cluster.send(submit(spec(task("due", resources=gpus(due)))))
     cluster.run(2_000)
     assert told(cluster)[5:] == ["2.100 default/due admitted", "2.100 default/fast admitted"]
 

@@ -3,7 +3,7 @@ without a journal looks long for a free inode while many files were just deleted
 
     <root>/spare/     empty directories; what a daemon leaves there the next one uses
 
-In stock are as many as were ever asked for without REST_S between.
+How many are in stock: `warden.Demand`.
 
 Called by `local` and `prepare`. Never here: what the directories are for.
 """
@@ -14,13 +14,14 @@ import asyncio
 import contextlib
 import os
 import tempfile
-import time
 from collections import deque
 
 import anyio.to_thread
 
+from ffd.plugins.runtime import warden
+from ffd.plugins.runtime.warden import Demand
+
 FEW_COUNT, LEAST_COUNT, MOST_COUNT = 8, 16, 1024  # in stock; with few, some are made at once
-REST_S = 0.05  # the stock is filled up when none was asked for for so long: who launches comes first
 
 
 class Folders:
@@ -30,11 +31,10 @@ class Folders:
         self.root = root
         self._spare = f"{root}/spare"
         self._stock: deque[str] = deque()
-        self._wanted_count = LEAST_COUNT
-        self._burst_count = 0  # asked for without a rest
+        self._demand = Demand(LEAST_COUNT, MOST_COUNT)
         self._filling: asyncio.Task[None] | None = None
         self._resting: asyncio.TimerHandle | None = None
-        self._asked_s = 0.0  # monotonic: the last of them
+        self._is_closed = False
 
     def open(self) -> None:
         """OSError when the directory cannot be made."""
@@ -48,32 +48,26 @@ class Folders:
         parent = os.path.dirname(path)
         if not os.path.isdir(parent):
             self.make(parent)
-        self._ask()
+        self._demand.ask()
         while self._stock:
             with contextlib.suppress(OSError):  # another daemon took it
                 os.rename(self._stock.popleft(), path)
                 return
         os.makedirs(path, mode=0o700, exist_ok=True)
 
-    def _ask(self) -> None:
-        now_s = time.monotonic()
-        self._burst_count = self._burst_count + 1 if now_s - self._asked_s < REST_S else 1
-        self._asked_s = now_s
-        self._wanted_count = min(max(self._wanted_count, self._burst_count), MOST_COUNT)
-
     def fill(self) -> None:
         """Fill up the stock, in a thread, as soon as there is rest; if it is low, at once. Needs a running event
         loop."""
         if len(self._stock) < FEW_COUNT:
             self._start_filling()
-        if self._resting is None and len(self._stock) < self._wanted_count:
+        if self._resting is None and len(self._stock) < self._demand.wanted_count:
             self._rest()
 
     def _rest(self) -> None:
-        self._resting = asyncio.get_running_loop().call_later(REST_S, self._rested)
+        self._resting = asyncio.get_running_loop().call_later(warden.REST_MS / 1000, self._rested)
 
     def _rested(self) -> None:
-        if self._is_filling() or time.monotonic() - self._asked_s < REST_S:
+        if self._is_filling() or not self._demand.is_resting():
             self._rest()
         else:
             self._resting = None
@@ -91,13 +85,16 @@ class Folders:
             await anyio.to_thread.run_sync(self._make_spares)
 
     def _make_spares(self) -> None:
-        """More than the least only while nobody asks for one."""
-        asked_s = self._asked_s
-        while len(self._stock) < (self._wanted_count if self._asked_s == asked_s else LEAST_COUNT):
+        """More than the least only while nobody asks for one: who launches comes first."""
+        asked_s = self._demand.asked_s
+        while len(self._stock) < (self._demand.wanted_count if self._demand.asked_s == asked_s else LEAST_COUNT):
+            if self._is_closed:
+                return
             self._stock.append(tempfile.mkdtemp(dir=self._spare))
 
     async def close(self) -> None:
-        self._asked_s = 0.0
+        """What is in stock stays, for the next one."""
+        self._is_closed = True
         if self._resting is not None:
             self._resting.cancel()
         if self._filling is not None:

@@ -354,7 +354,7 @@ class LocalRuntime:
 
     async def list(self) -> list[Found]:
         await self._warden.open()
-        self._folders.fill()
+        self._folders.fill()  # before anything is launched
         try:
             entries = await anyio.to_thread.run_sync(self._records.all_live)
         except OSError as error:

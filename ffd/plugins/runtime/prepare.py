@@ -84,7 +84,7 @@ def prepare(here: Here, order: Launch, rank: int, env: dict[str, str], leader_re
     folders = here.folders
     own = replica_path(folders.root, order.attempt, rank)
     folders.make(os.path.dirname(own))
-    variables = {**here.inherited, **order.env, **order.names(), **env}
+    variables = {**here.inherited, **order.env, **order.identity(), **env}
     _add_own(variables, here, order, rank)
     cwd = _working_directory(folders, order, own)
     if order.files:

@@ -250,18 +250,37 @@ class Warden:
             connection.tell(name=name, told="ended", is_free=is_free, **{word: ended.si_status})
 
 
+class Demand:
+    """How many of something are wanted in stock: as many as were ever asked for without a rest between, within bounds.
+    Also used by `folders`."""
+
+    def __init__(self, least_count: int, most_count: int) -> None:
+        self.wanted_count = least_count
+        self.most_count = most_count
+        self.burst_count = 0  # asked for without a rest
+        self.asked_s = -math.inf  # monotonic: the last of them
+
+    def ask(self) -> None:
+        """For one more."""
+        self.burst_count = 1 if self.is_resting() else self.burst_count + 1
+        self.asked_s = time.monotonic()
+        self.wanted_count = min(max(self.wanted_count, self.burst_count), self.most_count)
+
+    def is_resting(self) -> bool:
+        """None was asked for in the last REST_MS."""
+        return time.monotonic() - self.asked_s >= REST_MS / 1000
+
+
 class Blanks:
     """Empty files made in advance, while there is nothing else to do, for records and logs: on some file systems making
-    one costs as much as starting a process, giving it another name costs little. In stock are as many as were ever
-    asked for without REST_MS between. What one warden leaves the next one uses."""
+    one costs as much as starting a process, giving it another name costs little. What one warden leaves the
+    next one uses."""
 
     def __init__(self) -> None:
         os.makedirs(BLANKS, mode=0o700, exist_ok=True)
         self.stock: list[str] = []
         self.given: list[str] = []  # these have another name by now
-        self.wanted_count = FEW_COUNT
-        self.burst_count = 0  # asked for without a rest
-        self.asked_s = 0.0  # monotonic: the last of them
+        self.demand = Demand(FEW_COUNT, MOST_COUNT)
         self.made_count = 0
         self.is_stuck = False  # the machine does not let us: tried again when one is asked for
         for name in os.listdir(BLANKS):
@@ -274,7 +293,7 @@ class Blanks:
         self.forget_given()
 
     def are_lacking(self) -> bool:
-        return len(self.stock) < self.wanted_count and not self.is_stuck
+        return len(self.stock) < self.demand.wanted_count and not self.is_stuck
 
     def are_few(self) -> bool:
         return len(self.stock) < FEW_COUNT
@@ -294,10 +313,7 @@ class Blanks:
         """See to it that there is a file. False, and nothing happens, where there is one, no such directory, or a file
         system that knows no links: who opens it makes it."""
         self.is_stuck = False
-        now_s = time.monotonic()
-        self.burst_count = self.burst_count + 1 if now_s - self.asked_s < REST_MS / 1000 else 1
-        self.asked_s = now_s
-        self.wanted_count = min(max(self.wanted_count, self.burst_count), MOST_COUNT)
+        self.demand.ask()
         if not self.stock:
             return False
         try:
