@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 
 import anyio
 import anyio.lowlevel
@@ -68,13 +67,12 @@ class Pace:
 
 
 class Controller:
-    """Of one reign. `release` gets each decision, in order, once it is durable; `make_ready` may get it before, while
-    there is only the disk to wait for. `suspects` are the inputs of a step that is being made: if it raises, one of
-    them hit a bug."""
+    """Of one reign. `release` gets each decision, in order, once it is durable. `suspects` are the inputs of the step
+    that is being made: if it raises, one of them hit a bug."""
 
     def __init__(
         self, parts: Parts, epoch: int, state: State, barrier: Barrier, inbox: Inbox, metrics: Metrics,
-        make_ready: Callable[[Decision], None], release: Callable[[Decision, Batch | None], None],
+        release: Callable[[Decision, Batch | None], None],
     ) -> None:  # fmt: skip
         self.state = state
         self.degraded = ""
@@ -84,7 +82,6 @@ class Controller:
         self._barrier = barrier
         self._inbox = inbox
         self._metrics = metrics
-        self._make_ready = make_ready
         self._release = release
         self._pace = Pace(parts.settings.limits.batch_count)
         self._backoff = Backoff(parts.entropy, RETRY_FIRST_MS, RETRY_MOST_MS)
@@ -164,7 +161,7 @@ class Controller:
             commit_ms = 0.0
             if prepared.batch is not None:
                 await self._parts.failpoints.reach("commit.before")
-                commit_ms = await self._commit(prepared.batch, partial(self._make_ready, prepared.decision))
+                commit_ms = await self._commit(prepared.batch)
                 await self._parts.failpoints.reach("commit.after")
             await self._parts.failpoints.reach("effects.before")
             self._finish(prepared)
@@ -180,14 +177,14 @@ class Controller:
         self._freed.set()
         return prepared
 
-    async def _commit(self, batch: Batch, written: Callable[[], None]) -> float:
+    async def _commit(self, batch: Batch) -> float:
         """Until it is durable. The same batch may be given again: its number says whether it already is. Returns how
         long the last try took, in milliseconds."""
         while True:
             began_ms = self._parts.clock.monotonic_ms()
             try:
                 with anyio.CancelScope(shield=True) as self._committing:
-                    await self._parts.store.commit(batch, written)
+                    await self._parts.store.commit(batch)
                     return self._parts.clock.monotonic_ms() - began_ms
                 raise Unavailable("the store did not answer in time")  # told to end: nobody gets an answer from here
             except Unavailable as error:

@@ -72,10 +72,6 @@ class Launcher:
 
     # ------------------------------------------------------------------------------------------------------ effects
 
-    def prepare(self, order: Launch) -> None:
-        """This launch is likely to be the next."""
-        self._runtime.prepare(order, partial(self._credentials, order.attempt))
-
     def perform(self, order: Order) -> None:
         """Take it on. Returns at once."""
         chain = self._chains.get(order.attempt)

@@ -110,7 +110,7 @@ class Reign:
         self.launcher = Launcher(parts, runtime, self._tenure, self._metrics, self._address)
         self.watcher = Watcher(parts, runtime, self.inbox, self._poison)
         self.controller = Controller(
-            parts, self.epoch, self.state, self.barrier, self.inbox, self._metrics, self._make_ready, self._release
+            parts, self.epoch, self.state, self.barrier, self.inbox, self._metrics, self._release
         )
         self._perform = self._effect_table()
         self._metrics.reigns.inc()
@@ -170,13 +170,6 @@ class Reign:
                 await self._runtime.close()
 
     # ------------------------------------------------------------------------------------------- what is durable now
-
-    def _make_ready(self, decision: Decision) -> None:
-        """Nothing of it is durable yet. A launch that will have to wait for others does not get quicker by this."""
-        if not len(self.launcher):
-            launch = next((effect for effect in decision.effects if type(effect) is effects.Launch), None)
-            if launch is not None:
-                self.launcher.prepare(launch)
 
     def _release(self, decision: Decision, batch: Batch | None) -> None:
         perform = self._perform

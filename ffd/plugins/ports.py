@@ -117,10 +117,9 @@ class Store(Protocol):
         is fenced or settled, and the writer is not held up."""
         ...
 
-    async def commit(self, batch: Batch, written: Callable[[], None] = lambda: None) -> Head:
+    async def commit(self, batch: Batch) -> Head:
         """Durably append one batch. Refuses (Fenced) a lower epoch inside the transaction, and a number that does not
-        follow the head. Committing a batch that is already the head (same epoch, number) returns the head again.
-        `written` may be called, in the event loop, when there is only the disk to wait for: nothing is durable yet."""
+        follow the head. Committing a batch that is already the head (same epoch, number) returns the head again."""
         ...
 
     async def head(self) -> Head: ...
@@ -169,11 +168,6 @@ class Runtime(Protocol):
 
     `launch` and `stop` are idempotent by (attempt, rank): launching what exists (or existed) starts nothing a second
     time but reports it again; stopping what is gone reports its exit again."""
-
-    def prepare(self, order: Launch, credentials: Credentials) -> None:
-        """This launch is decided, but not durable: it may never come. Work out what it will need, so that it is quicker
-        when it comes; write, start and tell nothing, and keep nothing of earlier preparations. Never fails."""
-        ...
 
     async def launch(self, order: Launch, credentials: Credentials) -> None:
         """Start all replicas, each with `credentials()` added to its environment (who starts nothing need not call it).

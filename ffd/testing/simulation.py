@@ -266,7 +266,7 @@ class StoreGate:
         await self._process.awake()
         return await self._store.load(lease)
 
-    async def commit(self, batch: Batch, written: Callable[[], None] = lambda: None) -> Head:
+    async def commit(self, batch: Batch) -> Head:
         await self._process.awake()
         world = self._process.world
         chance = world.random["commit"].random() if world.trouble else 1.0
@@ -276,7 +276,7 @@ class StoreGate:
             raise Unavailable("the disk did not answer (nothing was written)")
         if chance < 0.03:
             raise Refusal("the disk is full", code="storage_full")
-        head = await self._store.commit(batch, written)
+        head = await self._store.commit(batch)
         world.durable(batch)
         if chance < 0.05:
             raise Unavailable("the disk did not answer (it was written)")
@@ -289,9 +289,6 @@ class RuntimeGate:
     def __init__(self, process: Process, runtime: VirtualRuntime) -> None:
         self._process = process
         self._runtime = runtime
-
-    def prepare(self, order: Launch, credentials: Credentials) -> None:
-        self._runtime.prepare(order, credentials)
 
     async def launch(self, order: Launch, credentials: Credentials) -> None:
         await self._process.awake()

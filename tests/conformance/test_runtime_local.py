@@ -80,27 +80,6 @@ async def test_tasks_outlive_a_killed_daemon_and_the_next_one_learns_everything(
 
 
 @in_loop
-async def test_a_command_is_prepared_once_and_whatever_writes_files_not_before_its_launch(world: LocalWorld) -> None:
-    """What was decided may never be durable: until then no file is written for it."""
-    made: list[str] = []
-
-    def credentials() -> dict[str, str]:
-        made.append("token")
-        return {"TOKEN": f"{len(made)}"}
-
-    command = launch_of(A, argv=("sh", "-c", "exit $TOKEN"))
-    async with opened(world) as watched:
-        for more in ({"script": "exit 1"}, {"function": "a:b"}, {"argv": ("true",), "files": {"f": "x"}}):
-            watched.runtime.prepare(launch_of(attempt_of("b"), **more), credentials)
-        watched.runtime.prepare(launch_of(attempt_of("b"), 2, argv=("true",)), credentials)
-        assert made == []
-        watched.runtime.prepare(command, credentials)
-        assert not [path for path in (world.state_dir / "runs" / "7").rglob("*") if path.is_file()]
-        await watched.runtime.launch(command, credentials)
-        assert (await watched.exits(A))[0].exit_code == len(made) == 1
-
-
-@in_loop
 async def test_when_the_warden_is_killed_its_replicas_end_as_lost(world: LocalWorld) -> None:
     """Nobody can learn how they would end. What is launched afterwards has another warden."""
     async with opened(world) as watched:

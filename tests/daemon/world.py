@@ -94,10 +94,10 @@ class FaultyStore(MemoryStore):
         self.before_commit: Callable[[Batch], Awaitable[None]] | None = None
         self.commits: list[Batch] = []
 
-    async def commit(self, batch: Batch, written: Callable[[], None] = lambda: None) -> Head:
+    async def commit(self, batch: Batch) -> Head:
         if self.before_commit is not None:
             await self.before_commit(batch)
-        head = await super().commit(batch, written)
+        head = await super().commit(batch)
         self.commits.append(batch)
         return head
 

@@ -90,7 +90,6 @@ class LocalRuntime:
         self._tail_bytes = tail_bytes
         self._boot_id = processes.boot_id()
         self._replicas: dict[str, Replica] = {}  # by the names of their records
-        self._ready: dict[str, bytes] = {}  # requests to start what may be launched next, by name
         self._ended: dict[AttemptId, set[int]] = {}  # reported and not yet forgotten: ranks
         self._warden = WardenLink(self._root, self._told, self._warden_lost)
         self._recovering: asyncio.Task[None] | None = None
@@ -106,15 +105,6 @@ class LocalRuntime:
 
     # -------------------------------------------------------------------------------------------------- starting
 
-    def prepare(self, order: Launch, credentials: Credentials) -> None:
-        """A command alone, which needs no file: nothing may be written for what may never come. (At most an empty
-        scratch directory is made.)"""
-        self._ready.clear()
-        writes = order.script or order.function or order.files or order.launcher != "none" or len(order.places) > 1
-        if not writes and not order.report_only:
-            with contextlib.suppress(Unstartable, OSError):  # the launch finds the same, and tells
-                self._ready[name_of((order.attempt, 0))] = self._request(order, 0, credentials)
-
     async def launch(self, order: Launch, credentials: Credentials) -> None:
         await self._warden.open()
         try:
@@ -125,6 +115,7 @@ class LocalRuntime:
         except OSError as error:
             raise _unavailable(error) from None
         self._folders.fill()
+        os.sched_yield()  # often the warden waits for our processor: what it starts comes before what we do next
         await self._warden.drained()
 
     def _launch(self, order: Launch, rank: int, credentials: Credentials) -> None:
@@ -146,7 +137,7 @@ class LocalRuntime:
         key = (order.attempt, rank)
         name = name_of(key)
         try:
-            request = self._ready.pop(name, b"") or self._request(order, rank, credentials)
+            request = self._request(order, rank, credentials)
         except Unstartable as fault:
             self._tell(LaunchFailed(*key, "error", str(fault), _now_ms()))
         except OSError as error:

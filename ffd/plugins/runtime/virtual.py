@@ -194,9 +194,6 @@ class VirtualRuntime:
         self._reports.append(report)
         self._some.set()
 
-    def prepare(self, order: Launch, credentials: Credentials) -> None:
-        """There is nothing to make ready."""
-
     async def launch(self, order: Launch, credentials: Credentials) -> None:
         for rank in range(len(order.places)):
             self.cluster.start(order, rank)

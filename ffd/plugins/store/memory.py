@@ -180,7 +180,7 @@ class MemoryStore:
         rows.specs = dict(sorted(rows.specs.items()))
         return Loaded(await self.head(), rows)
 
-    async def commit(self, batch: Batch, written: Callable[[], None] = lambda: None) -> Head:
+    async def commit(self, batch: Batch) -> Head:
         db = self._open()
         entries = story.entries_of(batch)
         self._reach("commit.before")
@@ -195,7 +195,6 @@ class MemoryStore:
             return last.head
         commit = story.commit_of(batch, entries, story.follow(last, batch))
         self._reach("commit.written")
-        written()
         db.write(batch, commit, entries)
         self._reach("commit.after")
         return commit.head

@@ -170,16 +170,10 @@ class SqliteStore:
         self._accept_loss = False
         return loaded
 
-    async def commit(self, batch: Batch, written: Callable[[], None] = lambda: None) -> Head:
+    async def commit(self, batch: Batch) -> Head:
         self._open()
         self._tidy_soon()
-        loop = asyncio.get_running_loop()
-
-        def tell() -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(written)
-
-        return await self._write(self._writer.commit, batch, tell)
+        return await self._write(self._writer.commit, batch)
 
     async def sweep(self, now_ms: int, success_ms: int, failure_ms: int, limit: int) -> list[int]:
         policy = sqlite_retention.Policy(now_ms, success_ms, failure_ms, limit)

@@ -220,17 +220,16 @@ class Writer:
 
     # ----------------------------------------------------------------------------------------------------- commit
 
-    def commit(self, batch: Batch, written: Callable[[], None]) -> Head:
-        """`written` is called when all is written, and only the disk is waited for."""
+    def commit(self, batch: Batch) -> Head:
         entries = story.entries_of(batch)
         self._reach("commit.before")
         try:
-            self._committed = self._write(batch, entries, written)
+            self._committed = self._write(batch, entries)
         except sqlite3.Error as error:
             self._committed = self._outcome(error, batch, entries)
         return self._committed
 
-    def _write(self, batch: Batch, entries: list[story.Entry], written: Callable[[], None]) -> Head:
+    def _write(self, batch: Batch, entries: list[story.Entry]) -> Head:
         with self.transaction() as db:
             last = self._fence(db, batch)
             if last is not None and story.is_same(last, batch, entries):
@@ -240,7 +239,6 @@ class Writer:
             self._put(schema.PUT_STORY, [_values(entry) for entry in entries])
             db.execute(schema.PUT_COMMIT, _values(commit))
             self._reach("commit.written")
-            written()
         self._reach("commit.after")
         return commit.head
 

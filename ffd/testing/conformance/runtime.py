@@ -183,31 +183,6 @@ async def many_at_once_are_all_told(world: World) -> None:
             assert exited.exit_code == attempt.item % 3
 
 
-async def what_is_prepared_starts_with_its_launch_only(world: World) -> None:
-    """A preparation that nothing follows starts and tells nothing; one that is followed by its launch, or by another,
-    neither changes what starts nor how often."""
-    async with opened(world) as watched:
-        never, bad, good = attempt_of("never"), attempt_of("bad"), attempt_of("good")
-        for order in (
-            world.order(never, Wish(), 2), world.order(bad, Wish(cannot_start=True)),
-            world.order(good, Wish(exit_code=3), 6), world.order(good, Wish(exit_code=3), 6),
-        ):  # fmt: skip
-            watched.runtime.prepare(order, lambda: dict(CREDENTIALS))
-        assert await watched.runtime.list() == []
-        await watched.launch(world.order(good, Wish(exit_code=3), 6))
-        await watched.launch(world.order(bad, Wish(cannot_start=True)))
-        assert {exited.exit_code for exited in await watched.exits(good, 6)} == {3}
-        await watched.until(lambda told: any(isinstance(report, LaunchFailed) for report in told))
-        assert {getattr(report, "attempt", None) for report in watched.reports} == {good, bad}
-        assert [world.starts(good, rank) for rank in range(6)] == [1] * 6
-        assert [world.starts(attempt, 0) for attempt in (never, bad)] == [0, 0]
-        watched.runtime.prepare(world.order(never, Wish()), lambda: dict(CREDENTIALS))
-        await watched.runtime.stop(never, 1, 0, "cancelled")
-        await watched.launch(world.order(never, Wish()))
-        await watched.exits(never, 2)
-        assert world.starts(never, 0) == 0, "it was stopped, and yet it started"
-
-
 # ----------------------------------------------------------------------------------------------------- idempotency
 
 
@@ -426,7 +401,6 @@ CHECKS: tuple[Check, ...] = (
     outputs_come_with_the_exit,
     what_cannot_start_is_told,
     many_at_once_are_all_told,
-    what_is_prepared_starts_with_its_launch_only,
     launching_twice_starts_once,
     a_late_launch_completes_a_gang,
     what_never_ran_is_lost_when_only_a_report_is_asked,

@@ -131,20 +131,6 @@ async def only_the_next_number_is_taken(opener: Opener) -> None:
         assert len(await all_entries(store)) == 2
 
 
-async def written_is_told_before_it_is_durable(opener: Opener) -> None:
-    """At most once in a commit, and of none that is refused."""
-    told: list[str] = []
-    async with leading(opener) as (store, lease):
-        await raises(Fenced, store.commit(batch(lease.epoch + 1, 1, accepted(2)), lambda: told.append("refused")))
-        for number in (1, 2):
-            await store.commit(batch(lease.epoch, number, accepted(number)), lambda: told.append("written"))
-            told.append(f"durable {number}")
-        await asyncio.sleep(0)
-    ends = [word for word in told if word != "written"]
-    assert ends == ["durable 1", "durable 2"], told
-    assert told in (ends, [word for end in ends for word in ("written", end)]), told
-
-
 async def rows_are_replaced_and_only_live_ones_load(opener: Opener) -> None:
     async with leading(opener) as (store, lease):
         await commit(store, lease, added("a"), accepted(1), accepted(2), added("b"), accepted(3, "b"))
@@ -419,7 +405,6 @@ CHECKS: tuple[Check, ...] = (
     a_commit_proves_life,
     an_old_epoch_is_fenced,
     only_the_next_number_is_taken,
-    written_is_told_before_it_is_durable,
     rows_are_replaced_and_only_live_ones_load,
     large_batches_are_whole,
     what_was_committed_is_there_for_the_next_process,
